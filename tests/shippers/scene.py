@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,8 @@ ROUNDS = examples(10, least=2)
 # Where the configurations say that the events and their receivers are.
 EVENTS_FILE, RECEIVED_FILE = "/var/log/audit/events.ndjson", "/var/log/audit/received.ndjson"
 BEGIN = b'{"cursor":'
+# Least and most seconds between two faults.
+PAUSES = (0.05, 0.5)
 _BATCH = 10
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/syslog-ng")
 
@@ -96,8 +98,11 @@ class Scene:
         self.seed = random.randrange(2**32)
         self.chance = random.Random(self.seed)
         self.options: list[str] = []
+        # Seconds between two requests that send events.
+        self.between = 0.01
         self.gateway = GatewayProcess(folder / "data")
         grant = {"actions": ["ingest", "pull", "stream"], "categories": ["auth"]}
+        self.admin = self.gateway.first_key
         self.key = self.gateway.make_key(grant)
         self.header = folder / "header"
         self.header.write_text(f"Authorization: Bearer {self.key}\n")
@@ -123,10 +128,17 @@ class Scene:
         if error is not None:
             print((self.folder / "said").read_text(errors="replace")[-3000:])
 
-    def run(self, command: Sequence[str | Path], settings: Mapping[str, str]) -> Killable:
-        """Run a program of the machine."""
+    def run(
+        self,
+        command: Sequence[str | Path],
+        settings: Mapping[str, str],
+        stale: Sequence[Path] = (),
+    ) -> Killable:
+        """Run a program of the machine, each time without what a kill of it has left."""
 
         def start() -> subprocess.Popen[bytes]:
+            for path in stale:
+                path.unlink(missing_ok=True)
             return subprocess.Popen(
                 command, env={**os.environ, **settings}, stdin=subprocess.DEVNULL,
                 stdout=self._said, stderr=self._said, start_new_session=True,
@@ -140,7 +152,7 @@ class Scene:
         text = path.read_text()
         places = dict(other)
         if EVENTS_FILE in text:
-            places[EVENTS_FILE] = str(self.folder / "events.ndjson")
+            places.setdefault(EVENTS_FILE, str(self.folder / "events.ndjson"))
         for place, here in places.items():
             assert place in text
             text = text.replace(place, here)
@@ -166,13 +178,18 @@ class Scene:
         port = self.gateway.port
         self.gateway = GatewayProcess(self.folder / "data", *self.options, port=port)
 
-    def produce(self, count: int, faults: Sequence[Callable[[], None]]) -> None:
+    def produce(
+        self,
+        count: int,
+        faults: Iterable[Callable[[], object]],
+        pauses: tuple[float, float] = PAUSES,
+    ) -> None:
         """Send events, and let each fault happen at a random moment meanwhile."""
         done = threading.Event()
 
         def fail() -> None:
             for fault in faults:
-                done.wait(self.chance.uniform(0.05, 0.5))
+                done.wait(self.chance.uniform(*pauses))
                 fault()
 
         failing = threading.Thread(target=fail)
@@ -190,7 +207,7 @@ class Scene:
             assert status in (200, 201)
             self.sent.update(ids)
             self._number += _BATCH
-            time.sleep(0.01)
+            time.sleep(self.between)
         failing.join()
 
     def kill_while_reading(self, program: Killable, received: Path) -> None:
@@ -217,6 +234,19 @@ class Scene:
         path = "/v1/events?from=start&limit=5000&category=auth"
         _, page = self.gateway.ask("GET", path, self.key)
         return b"".join(msgspec.json.encode(one) + b"\n" for one in page["events"])
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """Ask the gateway as an administrator."""
+        status, answer = self.gateway.ask(method, path, self.admin, body)
+        assert status < 300, answer
+        return answer
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait for a condition."""
+        deadline = time.monotonic() + patience(60)
+        while not holds():
+            assert time.monotonic() < deadline, f"waited too long for {what}"
+            time.sleep(0.1)
 
     def _kept(self, start: Callable[[], subprocess.Popen[bytes] | LoadedProgram]) -> Killable:
         program = Killable(start)

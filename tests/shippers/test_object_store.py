@@ -1,16 +1,11 @@
-"""The type `s3` with versitygw, which checks signatures, digests and `If-None-Match`.
-
-go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
-"""
+"""The type `s3` with versitygw, which checks signatures, digests and `If-None-Match`."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
 import hashlib
-import os
 import random
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +14,8 @@ from pathlib import Path
 
 import orjson
 import pytest
+from receivers import object_store_command
+from scene import MissingProgram
 
 from gateway.clock import SystemClock
 from gateway.delivery.connect.aws_signature import AwsCredentials, signed_headers
@@ -40,16 +37,11 @@ _SETTINGS = {"bucket": "audit", "access_key": "AKID", "prefix": "prod"}
 class Server:
     """Object store in a folder, which is killed and started again."""
 
-    def __init__(self, program: str, folder: Path) -> None:
-        self.url = f"http://127.0.0.1:{free_port()}"
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
         self.objects = folder / "objects"
-        (self.objects / "audit").mkdir(parents=True)
-        (folder / "metadata").mkdir()
-        self._command = [
-            program, "--access", "AKID", "--secret", SECRET_KEY,
-            "--port", self.url.removeprefix("http://"), "--quiet",
-            "posix", "--sidecar", str(folder / "metadata"), str(self.objects),
-        ]  # fmt: skip
+        self._command = object_store_command(folder, port)
         self._log = (folder / "log").open("wb")
         self.start()
 
@@ -69,10 +61,10 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    program = os.environ.get("AUDIT_VERSITYGW") or shutil.which("versitygw")
-    if program is None:
-        pytest.skip("versitygw is not on this machine: see the top of this file")
-    made = Server(program, tmp_path)
+    try:
+        made = Server(tmp_path)
+    except MissingProgram as missing:
+        pytest.skip(str(missing))
     try:
         yield made
     finally:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,8 @@ from typing import Any
 
 import orjson
 import pytest
+from receivers import opensearch_command
+from scene import MissingProgram
 
 from gateway.clock import SystemClock
 from gateway.delivery.connect.http_client import ClientOptions, HttpClient
@@ -34,7 +35,6 @@ from tests.support.outbound_events import outbound_event
 from tests.support.outlets import OWN, new_outlet
 from tests.support.services.ports import free_port
 
-HERE = Path(__file__).parent / "opensearch"
 TEMPLATE = Path(__file__).parents[2] / "deploy" / "shippers" / "elasticsearch-template.json"
 EVENTS = 2_000
 _START_SECONDS = 60.0
@@ -45,19 +45,14 @@ class Server:
     """A node that is killed and started again."""
 
     def __init__(self, folder: Path) -> None:
-        self._ports = [str(free_port()), str(free_port())]
-        self.url = f"http://127.0.0.1:{self._ports[0]}"
-        self._folder = folder
-        (folder / "config").mkdir()
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._command = opensearch_command(folder, port, free_port())
         self._log = (folder / "log").open("wb")
         self.start()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            ["java", "-Xms512m", "-Xmx512m", "-cp", f"{HERE}:{HERE}/lib/*", "Receiver",
-             str(self._folder), *self._ports],
-            stdout=self._log, stderr=self._log,
-        )  # fmt: skip
+        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
 
     def kill(self) -> None:
         self._process.send_signal(signal.SIGKILL)
@@ -72,9 +67,10 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if shutil.which("java") is None or not (HERE / "Receiver.class").exists():
-        pytest.skip("OpenSearch is not on this machine: see the top of this file")
-    made = Server(tmp_path_factory.mktemp("opensearch"))
+    try:
+        made = Server(tmp_path_factory.mktemp("opensearch"))
+    except MissingProgram as missing:
+        pytest.skip(str(missing))
     try:
         yield made
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import recipes
 from scene import EVENTS, RECIPES, ROUNDS, Scene
 
 MOST_LINES = 40
@@ -21,17 +22,10 @@ TESTED = (
 
 
 def test_curl_brings_every_event_once_into_a_folder(scene: Scene) -> None:
-    folder = scene.folder / "pages"
-    folder.mkdir()
-    script = RECIPES / "curl" / "follow.sh"
-    settings = {"URL": scene.gateway.url, "HEADER": str(scene.header), "FOLDER": str(folder)}
-    curl = scene.run(["sh", script], settings)
+    one = recipes.curl(scene)
+    curl = one.shipper
     scene.produce(EVENTS, [curl.kill, curl.kill, scene.kill_gateway, curl.kill] * ROUNDS)
-
-    def received() -> bytes:
-        return b"".join(path.read_bytes() for path in sorted(folder.glob("after-*.ndjson")))
-
-    counts = scene.await_all(received)
+    counts = scene.await_all(lambda: recipes.pages(one.file))
     assert counts.keys() == scene.sent
     assert set(counts.values()) == {1}
 

@@ -1,4 +1,5 @@
-// A collector with what the recipe needs: files, positions on disk, and an output to count.
+// A collector with what the recipe needs: files, positions on disk, and an output to count; and the
+// receiver to which the gateway sends by itself.
 package main
 
 import (
@@ -14,13 +15,15 @@ import (
 	"go.opentelemetry.io/collector/extension"
 	"go.opentelemetry.io/collector/otelcol"
 	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/otlpreceiver"
 	"go.opentelemetry.io/collector/service/telemetry/otelconftelemetry"
 )
 
 func components() (otelcol.Factories, error) {
-	file, storage, output := filelogreceiver.NewFactory(), filestorage.NewFactory(), otlphttpexporter.NewFactory()
+	file, input := filelogreceiver.NewFactory(), otlpreceiver.NewFactory()
+	storage, output := filestorage.NewFactory(), otlphttpexporter.NewFactory()
 	return otelcol.Factories{
-		Receivers:  map[component.Type]receiver.Factory{file.Type(): file},
+		Receivers:  map[component.Type]receiver.Factory{file.Type(): file, input.Type(): input},
 		Extensions: map[component.Type]extension.Factory{storage.Type(): storage},
 		Exporters:  map[component.Type]exporter.Factory{output.Type(): output},
 		Telemetry:  otelconftelemetry.NewFactory(),
