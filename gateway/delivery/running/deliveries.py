@@ -320,9 +320,9 @@ class DeliverySupervisor:
             return replace(before, replay=_ended_as(done, before.replay))
 
         stored = await self.parts.store.change(destination.name, end)
-        if stored is None or stored.replay is None:
+        replay = None if stored is None else stored.replay
+        if replay is None or not same_replay(replay, done):
             return
-        replay = stored.replay
         data = {"outcome": replay.outcome, "delivered": done.delivered, "rejected": done.rejected}
         await self.parts.record("destination.replay_ended", destination, data)
 
