@@ -78,6 +78,8 @@ class ConsumerClaims:
             if await local.is_alive(claims.ANSWER_SECONDS):
                 raise in_use(local.row)
             claim = claim._replace(silent=local.row.generation)
+        elif not claim.takeover:
+            await self._refuse_while_acknowledged(claim)
         row = await self._claim(claim)
         if not has_claimed(row, claim):
             row = await self._ask_elsewhere(row, claim)
@@ -96,6 +98,21 @@ class ConsumerClaims:
         row = await self.store.change(*claim.key, change)
         assert row is not None
         return row
+
+    async def _refuse_while_acknowledged(self, claim: ConsumerClaim) -> None:
+        """Watch a holder that acknowledges by calls for a while. Raises `Conflict` if it is
+        alive."""
+        first = row = await self.store.get(*claim.key)
+        deadline = self._clock.monotonic() + claims.ANSWER_SECONDS + claims.ELSEWHERE_SECONDS
+        while first is not None and row is not None and row.held(self._clock.now()):
+            if row.generation != first.generation or not claims.acknowledges_by_calls(row):
+                return
+            if claims.shows_life(row, first):
+                raise in_use(row)
+            if self._clock.monotonic() >= deadline:
+                return
+            await self._clock.sleep(_POLL_SECONDS)
+            row = await self.store.get(*claim.key)
 
     async def _ask_elsewhere(self, asked: ConsumerRow, claim: ConsumerClaim) -> ConsumerRow:
         """Wait until the holder at another process was asked, and claim if it does not answer."""

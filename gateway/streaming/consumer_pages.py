@@ -21,6 +21,8 @@ from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow, Move, is_a
 
 # Connections that were given the same page, from which on the page says so.
 REPEATED = 3
+# Longest claim on pages, of a peer that asks for one every five minutes.
+_MOST_LEASE_SECONDS = 600.0
 
 
 class PeerConnection(Protocol):
@@ -39,12 +41,15 @@ class GivenPage(NamedTuple):
 
 
 class _PageHold(NamedTuple):
-    """Connection that reads a consumer: under which generation, and the cursor of its last page."""
+    """Connection that reads a consumer: under which generation, the cursor of its last page, for
+    how long its claim lasts, and whether it waits for a page."""
 
     connection: PeerConnection
     generation: int
     cursor: str
     renewed_at: float
+    lease: float
+    waits: bool
 
 
 class ConsumerPages:
@@ -54,6 +59,8 @@ class ConsumerPages:
         self._consumers = consumers
         self._clock = clock
         self._holds: dict[ConsumerKey, _PageHold] = {}
+        # When a connection was last given a page of a consumer, whether it holds it now or not.
+        self._given_at: dict[tuple[ConsumerKey, PeerConnection], float] = {}
 
     async def read_once(self, claim: ConsumerClaim, row: ConsumerRow | None) -> ConsumerRow:
         """Row from which a page begins that something else acknowledges. Nothing is written where
@@ -80,22 +87,46 @@ class ConsumerPages:
 
     async def read_next(self, claim: ConsumerClaim, connection: PeerConnection) -> ConsumerRow:
         """Row from which the next page of a connection begins; acknowledges the page before."""
-        hold = self._holds.get(claim.key)
+        hold, lease = self._holds.get(claim.key), self._lease(claim.key, connection)
         if hold is not None and hold.connection is connection:
             move = Move(
                 at=self._clock.now(), generation=hold.generation, cursor=hold.cursor,
-                sent=hold.cursor, lease_until=self._clock.now() + LEASE_SECONDS,
+                sent=hold.cursor, lease_until=self._clock.now() + lease,
             )  # fmt: skip
             row = await self._consumers.move(claim.key, move)
             if row is not None and row.generation == hold.generation:
                 if row.selection == claim.selection:
+                    renewed_at = self._clock.monotonic()
+                    waiting = hold._replace(renewed_at=renewed_at, lease=lease, waits=True)
+                    self._hold(claim.key, waiting)
                     return row
-                return await self._consumers.claim(claim._replace(silent=hold.generation))
-            # Somebody else has it now, or it was rewound: come as a newcomer.
-            self._holds.pop(claim.key, None)
+                claim = claim._replace(silent=hold.generation)
+            else:
+                # Somebody else has it now, or it was rewound: come as a newcomer.
+                self._holds.pop(claim.key, None)
         elif hold is not None and hold.connection.is_closing():
             claim = claim._replace(silent=hold.generation)
-        return await self._consumers.claim(claim)
+        row = await self._consumers.claim(claim)
+        mono = self._clock.monotonic()
+        hold = _PageHold(connection, row.generation, row.cursor, mono, lease, waits=True)
+        self._hold(claim.key, hold)
+        return row
+
+    def _lease(self, key: ConsumerKey, connection: PeerConnection) -> float:
+        """For how long a claim lasts from one page to the next: twice as long as the connection
+        took to ask for this one."""
+        now = self._clock.monotonic()
+        pause = now - self._given_at.get((key, connection), now)
+        return min(_MOST_LEASE_SECONDS, max(LEASE_SECONDS, 2 * pause))
+
+    def _hold(self, key: ConsumerKey, hold: _PageHold) -> bool:
+        """Note who reads; False if another connection has taken over while a page was waited
+        for."""
+        known = self._holds.get(key)
+        if known is not None and known.generation > hold.generation:
+            return False
+        self._holds[key] = hold
+        return True
 
     async def given(
         self, row: ConsumerRow, page: GivenPage, connection: PeerConnection | None
@@ -112,29 +143,31 @@ class ConsumerPages:
                 redelivered=row.redelivered + page.again,
             )  # fmt: skip
         else:
-            hold = self._holds.get(row.key)
-            if hold is not None and hold.generation > row.generation:
-                # Another connection has taken over while this page was waited for.
+            known, mono = self._holds.get(row.key), self._clock.monotonic()
+            lease = LEASE_SECONDS if known is None else known.lease
+            self._given_at[row.key, connection] = mono
+            hold = _PageHold(connection, row.generation, cursor, mono, lease, waits=False)
+            if not self._hold(row.key, hold):
                 return
-            self._holds[row.key] = _PageHold(
-                connection, row.generation, cursor, self._clock.monotonic()
-            )
             move = Move(
-                at=now, generation=row.generation, sent=cursor, lease_until=now + LEASE_SECONDS,
+                at=now, generation=row.generation, sent=cursor, lease_until=now + lease,
                 unacknowledged=page.events, redelivered=row.redelivered + page.again,
             )  # fmt: skip
         await self._consumers.move_later(row.key, move)
 
     async def tick(self) -> None:
-        """Renew the claims of open connections, and give up those of closed ones."""
+        """Renew the claims of connections that wait for a page, and give up those of closed
+        ones. Of others each page renews them: who asks for none lets another take over."""
         now, mono = self._clock.now(), self._clock.monotonic()
+        for place in [place for place in self._given_at if place[1].is_closing()]:
+            del self._given_at[place]
         for key, hold in list(self._holds.items()):
             if hold.connection.is_closing():
                 del self._holds[key]
                 lease = 0.0
-            elif mono - hold.renewed_at >= RENEW_SECONDS:
+            elif hold.waits and mono - hold.renewed_at >= RENEW_SECONDS:
                 self._holds[key] = hold._replace(renewed_at=mono)
-                lease = now + LEASE_SECONDS
+                lease = now + hold.lease
             else:
                 continue
             move = Move(at=now, generation=hold.generation, lease_until=lease)

@@ -1,7 +1,8 @@
 """Claims of readers on a consumer: at most one at a time, and who gives way. Pure.
 
 A claim is a row's `reader` with a `generation`, for as long as `lease_until` is renewed. A second
-reader waits until the first has answered a ping, or, where nobody can be asked, takes over.
+reader waits until the first has answered a ping, or shown otherwise that it is alive: by what it
+acknowledges, or by asking for pages. Else it takes over.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import msgspec
 from msgspec import structs
 
 from gateway.errors import Conflict, InUse
+from gateway.streaming.consumers.options import EXPLICIT, PAGE
 from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow, further
 from gateway.streaming.consumers.selection import refuse_difference
 
@@ -100,7 +102,8 @@ def claimed(
                 return row
             asked = structs.replace(before, asked_at=now)
             return structs.replace(row, reader=reader_text(asked), updated_at=now)
-        if now - taken_at < TAKEOVER_SECONDS:
+        if before.transport == PAGE or now - taken_at < TAKEOVER_SECONDS:
+            # A claim on pages lasts for as long as the next page may take to be asked for.
             raise in_use(row)
         taken_at = now
     # What is sent for another selection tells nothing of this one.
@@ -151,6 +154,19 @@ def has_claimed(row: ConsumerRow, claim: ConsumerClaim) -> bool:
 def is_asked(reader: ClaimingReader) -> bool:
     """Whether the holder was asked if it is alive, and has not answered."""
     return reader.asked_at != reader.answered_at
+
+
+def shows_life(row: ConsumerRow, since: ConsumerRow) -> bool:
+    """Whether the holder of a row, as it was a while ago and as it is now, acknowledges what it is
+    sent: something, or all there is while its process renews the claim."""
+    is_renewed = row.lease_until > since.lease_until
+    return row.cursor != since.cursor or (row.unacknowledged == 0 and is_renewed)
+
+
+def acknowledges_by_calls(row: ConsumerRow) -> bool:
+    """Whether the holder cannot be asked if it is alive, and acknowledges by calls of its own."""
+    reader = reader_of(row)
+    return not reader.answers and reader.ack == EXPLICIT and reader.transport != PAGE
 
 
 def in_use(row: ConsumerRow) -> InUse:
