@@ -327,15 +327,35 @@ async def test_takeover_ends_the_first_reader_at_once(gateway: Gateway) -> None:
     assert (await first.to_end())["code"] == 4505
 
 
-async def test_readers_that_cannot_be_asked_give_way_once_a_minute(gateway: Gateway) -> None:
+async def test_readers_that_acknowledge_nothing_of_what_is_out_give_way_once_a_minute(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(claims, "ELSEWHERE_SECONDS", 0.1)
     first = await reading(gateway, "sse")
+    sent = await gateway.send_many(1)
+    assert ids(await first.take(1)) == sent
+    await gateway.context.consumers.flush()
     second = await reading(gateway, "sse")
     assert (await first.to_end())["reason"] == "consumer_taken_over"
+    assert ids(await second.take(1)) == sent
+    await gateway.context.consumers.flush()
     answer = await refused(gateway, "sse")
     answer.problem(409, "consumer_in_use")
     assert answer.headers["Retry-After"] == "5"
+
+
+async def test_a_reader_that_acknowledges_by_calls_keeps_its_consumer(gateway: Gateway) -> None:
+    first = await reading(gateway, "sse", category="auth")
     sent = await gateway.send_many(1)
-    assert ids(await second.take(1)) == sent
+    [one] = await first.take(1)
+    await gateway.context.consumers.flush()
+    asked = asyncio.ensure_future(refused(gateway, "sse", category="auth"))
+    await asyncio.sleep(0)
+    answer = await gateway.post("/v1/consumers/siem/ack", json={"cursor": one["cursor"]})
+    assert answer.status == 200, answer.body
+    (await asked).problem(409, "consumer_in_use")
+    assert one["id"] in sent
 
 
 async def test_a_reader_that_has_left_is_followed_at_once(gateway: Gateway) -> None:
