@@ -32,6 +32,8 @@ _UNPACKED_PACKAGES = (
     "rsyslog", "rsyslog-openssl", "libestr0", "libfastjson4", "liblognorm5",
     "syslog-ng-core", "libivykis0", "libnet1", "libpcre3", "libwrap0",
 )  # fmt: skip
+# Without a network nothing is waited for.
+_PATIENCE = ("-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=15")
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _SERVICES = ("nginx", "haproxy")
 _INSTALL_SECONDS = 900
@@ -73,18 +75,19 @@ def main() -> None:
 
 
 def unpack_debian_packages() -> None:
-    """Bring rsyslog and syslog-ng, unless the machine has them, or say that they are missing."""
-    if (UNPACKED / "usr").exists() or all(map(system_program, ("rsyslogd", "syslog-ng"))):
+    """Bring rsyslog and syslog-ng of known versions, or say that they are not run."""
+    if (UNPACKED / "usr").exists():
         return
-    if None in (shutil.which("apt-get"), shutil.which("dpkg-deb")):
-        print("not run, as this is no Debian: rsyslog, syslog-ng", file=sys.stderr)
+    system = Path("/etc/os-release").read_text() if Path("/etc/os-release").exists() else ""
+    if not {"ID=debian", 'VERSION_ID="12"'} <= {*system.splitlines()}:
+        print("not run, as this is not Debian 12: rsyslog, syslog-ng", file=sys.stderr)
         return
     print("unpacking rsyslog and syslog-ng ...", flush=True)
     UNPACKED.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=UNPACKED) as folder:
         draft = Path(folder) / "unpacked"
         try:
-            _run(["apt-get", "-qq", "download", *_UNPACKED_PACKAGES], cwd=Path(folder))
+            _run(["apt-get", "-qq", *_PATIENCE, "download", *_UNPACKED_PACKAGES], cwd=Path(folder))
             for package in Path(folder).glob("*.deb"):
                 _run(["dpkg-deb", "-x", str(package), str(draft)])
         except Missing as missing:

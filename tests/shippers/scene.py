@@ -36,7 +36,7 @@ BEGIN = b'{"cursor":'
 # Least and most seconds between two faults.
 PAUSES = (0.05, 0.5)
 _BATCH = 10
-_LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/syslog-ng")
+_LIBRARIES = ("usr/lib/*-linux-gnu", "lib/*-linux-gnu", "usr/lib/syslog-ng")
 
 
 class MissingProgram(Exception):
@@ -49,7 +49,7 @@ def found(name: str) -> tuple[Path, dict[str, str]]:
         return FOLDER / name, {}
     unpacked = FOLDER / "usr" / "sbin" / name
     if unpacked.exists():
-        places = os.pathsep.join(str(FOLDER / one) for one in _LIBRARIES)
+        places = os.pathsep.join(str(one) for place in _LIBRARIES for one in FOLDER.glob(place))
         return unpacked, {"LD_LIBRARY_PATH": places}
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if path is None:
