@@ -10,7 +10,8 @@ import resource
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
@@ -63,6 +64,21 @@ def _congestion_control() -> str:
 def go_first() -> None:
     """Be served before all other programs, with all that is started from here on."""
     os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
+
+
+@contextmanager
+def go_as_others() -> Iterator[None]:
+    """Let programs that are started meanwhile be served as all others are, niceness included.
+
+    A real-time policy knows no niceness. And a core that it keeps busy serves the kernel's threads,
+    through which a write reaches the disk, only once a second.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def raise_file_limit(wanted: int) -> int:

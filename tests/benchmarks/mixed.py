@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import payload
+from tests.benchmarks import machine, payload
 from tests.benchmarks.fanout import median
 from tests.benchmarks.gateway import HISTORY, SELECTIONS, Gateway
 from tests.benchmarks.programs import Program
@@ -29,7 +29,9 @@ def live_latency(
     stalled = math.ceil(readers * STALLED_SHARE)
     behind = math.ceil(readers * CATCHING_UP_SHARE)
     target = Gateway(folder, history=history)
-    with Session(target, "ws", readers - stalled - behind, folder) as live, ExitStack() as stack:
+    with ExitStack() as stack:
+        stack.enter_context(machine.go_as_others())
+        live = stack.enter_context(Session(target, "ws", readers - stalled - behind, folder))
         alone = [live.step(RATE, seconds) for _ in range(rounds)]
         asleep = _others(target, folder, stack, stalled, "now", "--stalled", stalled)
         asleep.ask("open")

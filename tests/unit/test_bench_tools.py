@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.benchmarks import fanout, payload, plan, report, session, targets
+from tests.benchmarks import fanout, machine, payload, plan, report, session, targets
 from tests.benchmarks.programs import BenchmarkError, compile_program
 
 SSE_HEAD = (
@@ -238,3 +241,24 @@ def test_table_says_which_goals_are_missed_and_which_runs_are_doubtful() -> None
     assert "DISTURBED: steal 9%" in lines["fan-out ws 1000 gateway/nchan's best"].remark
     assert "DISTURBED" not in lines["fan-out ws 1000 gateway/c-joined"].remark
     assert "steal 9%" in report.table(lines.values())
+
+
+def test_a_program_goes_as_all_others_where_going_first_would_starve_the_disk() -> None:
+    def policy_of_a_program() -> int:
+        stat = subprocess.check_output(["cat", "/proc/self/stat"], text=True)
+        return int(stat.rpartition(")")[2].split()[38])
+
+    def policies() -> list[int]:
+        try:
+            machine.go_first()
+        except PermissionError:
+            pytest.skip("a real-time policy takes root")
+        found = [policy_of_a_program()]
+        with machine.go_as_others():
+            found.append(policy_of_a_program())
+        return [*found, policy_of_a_program()]
+
+    # The policy is that of a thread.
+    with ThreadPoolExecutor(1) as threads:
+        found = threads.submit(policies).result()
+    assert found == [os.SCHED_RR, os.SCHED_OTHER, os.SCHED_RR]
