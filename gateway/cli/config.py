@@ -36,6 +36,7 @@ def check(file: Path | None) -> None:
         settings = load(file, os.environ, {})
         _check_columns(settings)
         _check_destinations(settings)
+        _check_sources(settings)
     except InvalidSetting as error:
         say(f"error: {error.detail}", err=True)
         raise SystemExit(error.exit_code) from None
@@ -58,6 +59,14 @@ def _check_destinations(settings: Settings) -> None:
         from gateway.runtime.declared import check_declared
 
         check_declared(settings)
+
+
+def _check_sources(settings: Settings) -> None:
+    """Check the definitions in [sources.NAME]."""
+    if settings.declared_sources:
+        from gateway.ingest.sources.catalog import Sources
+
+        Sources(settings.declared_sources)
 
 
 @config.command("example")

@@ -57,6 +57,15 @@ class Unreadable:
     reason: str
 
 
+def read_text(text: bytes, most: int) -> Iterator[Record | Unreadable]:
+    """Records of a text in memory, which is not looked at as compressed.
+
+    Raises `PayloadTooLarge` if one array has more than `most` items.
+    """
+    for line, unit in _units(io.BytesIO(text)):
+        yield from _records(line, unit, most)
+
+
 def read_records(stream: io.BufferedIOBase) -> Iterator[Record | Unreadable]:
     """Records of the stream in order; `Unreadable` for each part that holds none."""
     start = stream.read(2)
@@ -151,14 +160,14 @@ def _past_space(text: str, begin: int) -> int:
     return match.end()
 
 
-def _records(line: int, unit: bytes) -> Iterator[Record | Unreadable]:
+def _records(line: int, unit: bytes, most: int | None = None) -> Iterator[Record | Unreadable]:
     values, reason, rest = _values(unit)
     if not values and (inside := text_inside(unit)) is not None and inside != unit:
-        yield from _records(line, inside)
+        yield from _records(line, inside, most)
         return
     place = 0
     for value in values:
-        items = items_of(value)
+        items = items_of(value, most)
         alone = items is None and len(values) == 1 and reason is None
         for raw in [value] if items is None else items:
             place += 1

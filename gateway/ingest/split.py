@@ -303,19 +303,21 @@ def text_inside(line: bytes) -> bytes | None:
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def items_of(array: bytes) -> list[bytes] | None:
+def items_of(array: bytes, most: int | None = None) -> list[bytes] | None:
     """The items of a JSON array, also where one is nested deeper than decoders go; None if it is
-    no array."""
+    no array. Raises `PayloadTooLarge` if there are more than `most`, before they are made."""
     if array.lstrip()[:1] != b"[":
         return None
+    if most is None or array.count(b",") < most:
+        try:
+            return [bytes(item) for item in _LIST.decode(array)]
+        except RecursionError:
+            pass
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+    most = len(array) if most is None else most
     try:
-        return [bytes(item) for item in _LIST.decode(array)]
-    except RecursionError:
-        pass
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-    try:
-        pieces = pieces_of(array.strip(), lines=False, most=len(array), loosely=True)
+        pieces = pieces_of(array.strip(), lines=False, most=most, loosely=True)
         return [item for piece in pieces for item in piece]
     except InvalidRequest:
         return None

@@ -39,6 +39,7 @@ from gateway.http.request.context import Context
 from gateway.http.request.decoding import Decoder
 from gateway.http.request.in_flight import InFlight
 from gateway.http.request.limits import AppliedLimits, release_place
+from gateway.ingest.sources.catalog import Sources
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
 from gateway.notifier import Notifier
@@ -315,6 +316,7 @@ async def _start_parts(
         shared=shared,
         limits=limits,
         decoder=decoder,
+        sources=Sources(settings.declared_sources),
         intake=intake,
         connections=Connections.of(settings.server, crowded=crowded, when_idle=when_idle),
         in_flight=in_flight,

@@ -282,6 +282,8 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     # Tables `[destinations.NAME]` as TOML has them; `gateway.runtime.declared` reads them.
     declared_destinations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    # Tables `[sources.NAME]`; `gateway.ingest.sources.catalog` reads them.
+    declared_sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     given: Mapping[str, Given] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -306,7 +308,8 @@ class Settings:
 SECTIONS: dict[str, Any] = {
     part.name: part.default_factory
     for part in fields(Settings)
-    if part.name not in ("given", "declared_destinations") and "setting" not in part.metadata
+    if part.name not in ("given", "declared_destinations", "declared_sources")
+    and "setting" not in part.metadata
 }
 DECLARED: dict[str, Setting] = {
     prefix + part.name: part.metadata["setting"]

@@ -20,6 +20,9 @@ from gateway.settings.sources import Raw, env_name, from_environment, from_file,
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Sections of tables with names of the user.
+_NAMED_TABLES = ("destinations", "sources")
+
 
 def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
     """Settings from all sources. `flags` by path, `{"server.port": 8080}`; None is ignored.
@@ -27,22 +30,28 @@ def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, ob
     Raises `InvalidSetting` with one line: which setting, what is wrong, where it was given.
     """
     given: dict[str, Given] = {}
-    declared: dict[str, dict[str, Any]] = {}
+    declared: dict[str, dict[str, dict[str, Any]]] = {section: {} for section in _NAMED_TABLES}
     values: dict[str, dict[str, Any]] = {section: {} for section in ("", *SECTIONS)}
     for raw in chain(
-        from_file(config, SECTIONS) if config else (),
+        from_file(config, [*SECTIONS, *_NAMED_TABLES]) if config else (),
         from_environment(environ),
         from_flags(flags),
     ):
         section, _, name = raw.path.rpartition(".")
-        if section == "destinations" and isinstance(raw.value, dict):
-            declared[name] = raw.value
+        if section in _NAMED_TABLES and isinstance(raw.value, dict):
+            declared[section][name] = raw.value
             given[raw.path] = Given("{..}", raw.origin)
             continue
         value, given[raw.path] = _checked(raw)
         values[section][name] = value
     sections = {name: of(**values[name]) for name, of in SECTIONS.items()}
-    settings = Settings(**values[""], **sections, declared_destinations=declared, given=given)
+    settings = Settings(
+        **values[""],
+        **sections,
+        declared_destinations=declared["destinations"],
+        declared_sources=declared["sources"],
+        given=given,
+    )
     _check_pairs(settings)
     _check_places(settings)
     _check_followed(settings)

@@ -102,9 +102,10 @@ ALLOWED = {
     ),
     "http/request": (
         "settings scheduling wire access/credentials access/grants access/keys access/usage "
-        "access/policy access/limits access access/administration log ingest streaming/live "
-        "streaming/consumers streaming oversight/access_log oversight/detection oversight "
-        "oversight/review delivery delivery/running http/response http/connection http/query"
+        "access/policy access/limits access access/administration log ingest ingest/sources "
+        "streaming/live streaming/consumers streaming oversight/access_log oversight/detection "
+        "oversight oversight/review delivery delivery/running http/response http/connection "
+        "http/query"
     ),
     "http/intake": (
         "access/keys access/usage access/policy log ingest oversight/detection http/response "
@@ -131,9 +132,10 @@ ALLOWED = {
     "runtime/process": "settings",
     "runtime": (
         "settings formats scheduling wire access/credentials access/grants access/keys "
-        "access/usage access/limits access log ingest streaming/live streaming/consumers streaming "
-        "oversight/access_log oversight/detection oversight delivery/connect delivery/outlets "
-        "delivery delivery/running adapters/files adapters/sqlite adapters/sqlite/delivery "
+        "access/usage access/limits access log ingest ingest/sources streaming/live "
+        "streaming/consumers streaming oversight/access_log oversight/detection oversight "
+        "delivery/connect delivery/outlets delivery delivery/running adapters/files "
+        "adapters/sqlite adapters/sqlite/delivery "
         "adapters/postgres adapters/redis adapters/memory http/connection http/request "
         "http/intake http/metrics http runtime/process"
     ),

@@ -17,6 +17,7 @@ from gateway.access.grants.pseudonym import PseudonymDomain
 from gateway.access.keys.key import Key
 from gateway.event import Draft, Event
 from gateway.filters.overlap import category_overlaps
+from gateway.filters.pattern import is_literal
 from gateway.filters.scope import REJECTED, REJECTED_ITEM, Scope, Test, all_of, any_of
 
 Projection = Callable[[Event], Event | None]
@@ -119,6 +120,14 @@ class View(msgspec.Struct, frozen=True):
                 return path
         # A denial hides it.
         return "category"
+
+    def only_tenant(self) -> str | None:
+        """The tenant that all scopes name; None if there are others, or patterns."""
+        named = {scope.tenant for scope in self.scopes}
+        if len(named) != 1:
+            return None
+        [tenants] = named
+        return tenants[0] if len(tenants) == 1 and is_literal(tenants[0]) else None
 
     def members(self) -> set[str]:
         """Attributes of events that the view depends on, but for its limits."""

@@ -34,6 +34,11 @@ _PARAMETERS: dict[str, Schema] = {
         "each of those is kept as an event of category `gateway.rejected`.",
         "schema": {"enum": ["fail", "skip"], "default": "fail"},
     },
+    "cluster": {
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+        "description": "Name of the Kubernetes cluster, for resource paths.",
+    },
+    "timeout": {"schema": TEXT, "description": "Passed over: kube-apiserver sends it."},
     "tenant": _many(f"Tenants; {_PATTERN}"),
     "category": _many(f"Categories, such as `auth.*`; {_PATTERN}"),
     "action": _many(f"Actions, such as `user.*`; {_PATTERN}"),

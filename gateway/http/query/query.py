@@ -33,6 +33,8 @@ PAGE = (*_BOTH, "follow", *_CONSUMER, "wait")
 CONSUMER = ("key",)
 BY_ID = ("tenant", "format")
 INGEST = ("content", "on_invalid")
+# kube-apiserver adds `timeout` to the address of its webhook.
+OF_SOURCES = ("on_invalid", "cluster", "timeout")
 CONTENTS = ("event", "data")
 ON_INVALID = ("fail", "skip")
 HISTORY = ("after", "limit")
@@ -42,6 +44,7 @@ USAGE = ("window", "step")
 MAX_LIMIT_PAGE = 10_000
 MAX_WAIT = 60
 _CLOCKS_APART_SECONDS = 60
+_CLUSTER = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _CONSUMER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
 Pairs = Iterable[tuple[str, str]]
@@ -141,6 +144,20 @@ def parse_ingest(pairs: Pairs) -> IngestQuery:
     if on_invalid not in (None, *ON_INVALID):
         raise InvalidRequest(f"on_invalid: one of {', '.join(ON_INVALID)}", parameter="on_invalid")
     return IngestQuery(content == "data", None if on_invalid is None else on_invalid == "skip")
+
+
+def parse_of_source(pairs: Pairs) -> tuple[bool, str | None]:
+    """Whether invalid records are skipped, which is the default here, and the name of a cluster."""
+    values = _collect(pairs)
+    on_invalid, cluster = _one(values, "on_invalid"), _one(values, "cluster")
+    if on_invalid not in (None, *ON_INVALID):
+        raise InvalidRequest(f"on_invalid: one of {', '.join(ON_INVALID)}", parameter="on_invalid")
+    if cluster is not None and not _CLUSTER.fullmatch(cluster):
+        raise InvalidRequest(
+            "cluster: 1 to 64 letters, digits, dots, underscores and hyphens are needed",
+            parameter="cluster",
+        )
+    return on_invalid != "fail", cluster
 
 
 def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:

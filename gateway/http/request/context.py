@@ -28,6 +28,7 @@ from gateway.http.request.in_flight import InFlight
 from gateway.http.request.limits import AppliedLimits
 from gateway.http.response.request_metrics import RequestMetrics
 from gateway.ingest.followed_table import FollowedTable
+from gateway.ingest.sources.catalog import Sources
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import REPLACED, Log
@@ -101,6 +102,7 @@ class Context:
     limits: AppliedLimits
     admission: AdmissionControl
     decoder: Decoder
+    sources: Sources
     # Turns of decompressing and decoding large bodies.
     intake: LoopWork
     connections: Connections

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, InvalidEvents
-from gateway.event import Draft
+from gateway.event import MAX_DEPTH, Draft
 from gateway.ingest.decode import decode_event, decode_events, refused_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.marked import Lenient, decode_leniently
-from gateway.ingest.split import pieces_of, split_body
+from gateway.ingest.reading import Unreadable, read_text
+from gateway.ingest.sources.source import TRUNCATED, Mapped, NotMapped, RecordSource
+from gateway.ingest.split import pieces_of, split_body, too_many
 from gateway.ingest.strict_json import Refused
 from gateway.scheduling.loop_work import LoopWork, Slices
 
@@ -89,6 +91,44 @@ class Decoder:
         async for index, part in _parts(body, slices, lines, most, loosely=True):
             found.add(await _decode(part, partial(decode, first=first + index), slices))
         return found
+
+    async def map_records(
+        self, body: bytes, key_id: str, source: RecordSource, tenant: str, *, most: int
+    ) -> Lenient:
+        """Map the records of a body, in any envelope, to drafts and refusals, at most `most`.
+
+        Records that the source passes over have an index, and are neither.
+        """
+        found = Lenient()
+        slices = self._work.slices(key_id)
+        slices.start()
+        index = size = 0
+        for unit in read_text(body, most):
+            if isinstance(unit, Unreadable):
+                made: Iterable[Mapped | NotMapped] = (NotMapped(unit.raw, "", unit.reason),)
+            else:
+                made = source.map(unit.raw, tenant, most)
+            for one in made:
+                if index == most:
+                    raise too_many(most)
+                _add_mapped(found, index, one)
+                index += 1
+                size += len(one.raw)
+                if size >= _SLICE_BYTES:
+                    size = 0
+                    await slices.rest()
+        return found
+
+
+def _add_mapped(found: Lenient, index: int, one: Mapped | NotMapped) -> None:
+    if isinstance(one, NotMapped):
+        if not one.skipped:
+            found.refused.append((index, one.raw, Refused(one.path, one.reason)))
+        return
+    found.drafts.append((index, one.draft))
+    found.items.append(one.raw)
+    if TRUNCATED in one.marks:
+        found.cut[index] = f"nested deeper than {MAX_DEPTH} levels, or too large"
 
 
 async def _parts(

@@ -1,20 +1,22 @@
-"""`POST /v1/events`: events, all or none, or the valid ones alone."""
+"""`POST /v1/events`, `/v1/ingest/{source}`: events or records of others, all or the good ones."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, NotFound
+from gateway.event import DEFAULT_TENANT
 from gateway.http.intake.ingest_stream import IngestStream
 from gateway.http.intake.single_events import SINGLE_EVENTS, answer_members
-from gateway.http.intake.sorted_items import check_granted, note_stored, sort_items
-from gateway.http.query.query import AS_USUAL, parse_ingest
+from gateway.http.intake.sorted_items import MOST_ERRORS, check_granted, note_stored, sort_items
+from gateway.http.query.query import AS_USUAL, parse_ingest, parse_of_source
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES, media_type, read_body
 from gateway.http.request.context import Context
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answers import Ingested, IngestedLeniently
 from gateway.http.response.problem import json_response
+from gateway.ingest.decode import refused_events
 from gateway.ingest.marked import Lenient
 from gateway.ingest.strict_json import NotJson
 
@@ -44,14 +46,8 @@ async def ingest(
         )
         if not lines:
             _check_is_json(body, decoded)
-        found = await sort_items(context, key, view, access, decoded)
-        # Decoding and marking many events takes long.
-        await admission.recheck()
-        stored = await context.writer.append_together([found.good, found.marked])
-        members = answer_members(context.log.epoch, note_stored(context, access, stored))
         headers = {"Preference-Applied": "handling=lenient"} if prefers else None
-        lists = found.rejected, found.truncated or ()
-        return json_response(IngestedLeniently(*members, *lists), headers=headers)
+        return await _store_leniently(context, admission, decoded, headers)
     drafts = await context.decoder.decode(
         body, key.id, lines=lines, most=limits.max_request_events, mapped=asked.mapped
     )
@@ -65,6 +61,68 @@ async def ingest(
     if single:
         request.app[SINGLE_EVENTS].learn(request, admission, lines=lines)
     return json_response(Ingested(*answer_members(context.log.epoch, appended)), status=201)
+
+
+async def ingest_records(
+    request: web.Request, context: Context, admission: Admission
+) -> web.StreamResponse:
+    """`POST /v1/ingest/{source}`."""
+    limits = context.settings.ingest
+    skips, cluster = parse_of_source(request.query.items())
+    name = request.match_info["source"]
+    source = context.sources.named(name, cluster)
+    if source is None:
+        names = ", ".join(context.sources.names)
+        raise NotFound(f"there is no source {name[:64]!r}; there are {names}")
+    body = await read_body(
+        request,
+        most=limits.max_request_bytes,
+        seconds=context.settings.server.body_timeout,
+        holding=admission.holding(request),
+    )
+    if not body.strip():
+        raise InvalidRequest("the body is empty; send a record, a list of them, or lines")
+    decoded = await context.decoder.map_records(
+        body,
+        admission.key.id,
+        source,
+        admission.view.only_tenant() or DEFAULT_TENANT,
+        most=limits.max_request_events,
+    )
+    if not skips:
+        _refuse_any(decoded)
+        drafts = [draft for _, draft in decoded.drafts]
+        await check_granted(context, admission.view, admission.access, drafts)
+    return await _store_leniently(context, admission, decoded)
+
+
+def _refuse_any(found: Lenient) -> None:
+    """Refuse all records if one is refused."""
+    if found.refused:
+        raise refused_events(
+            len(found.refused),
+            [
+                {"index": index, "path": refused.path, "reason": refused.reason}
+                for index, _, refused in found.refused[:MOST_ERRORS]
+            ],
+        )
+
+
+async def _store_leniently(
+    context: Context,
+    admission: Admission,
+    decoded: Lenient,
+    headers: dict[str, str] | None = None,
+) -> web.Response:
+    """Store what the key may write, with marked events for the rest, and answer for each."""
+    key, view, access = admission.key, admission.view, admission.access
+    found = await sort_items(context, key, view, access, decoded)
+    # Decoding and marking many events takes long.
+    await admission.recheck()
+    stored = await context.writer.append_together([found.good, found.marked])
+    members = answer_members(context.log.epoch, note_stored(context, access, stored))
+    lists = found.rejected, found.truncated or ()
+    return json_response(IngestedLeniently(*members, *lists), headers=headers)
 
 
 def _check_is_json(body: bytes, found: Lenient) -> None:

@@ -29,6 +29,7 @@ from gateway.http.query.query import (
     FINDINGS,
     HISTORY,
     INGEST,
+    OF_SOURCES,
     PAGE,
     STREAM,
     USAGE,
@@ -115,6 +116,16 @@ ROUTES: tuple[Route, ...] = (
                                           listed(named("NewEvent"), minItems=1)]}},
               NDJSON: {"schema": named("NewEvent")},
           }}),
+    Route("POST", "/v1/ingest/{source}", ingest.ingest_records, ("ingest",), "ingestRecords",
+          "Send records of others, such as of Kubernetes or Okta: one, an array, lines, or any "
+          "envelope around them. The good ones are stored, unless `on_invalid=fail`.",
+          {200: says("What was stored is durable. A refused record is named by its index.",
+                     named("IngestedLeniently"))},
+          problems=(404, 422), tag="events",
+          parameters=(*query(OF_SOURCES, on_invalid={
+              "schema": {"enum": ["fail", "skip"], "default": "skip"}}), _CONTENT_ENCODING),
+          body={"content": {JSON: {"schema": {}}, NDJSON: {"schema": {}},
+                            "text/plain": {"schema": TEXT}}}),
     Route("GET", "/v1/events", events.pull, ("pull",), "pull", "A page of events.",
           {200: says(
               "A page. As NDJSON: an event per line; a first line with `\"type\":\"gap\"` if "

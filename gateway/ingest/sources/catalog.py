@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -48,6 +48,8 @@ FUNCTIONS: Functions = {
     "teleport.remote_address": teleport.remote_address,
 }
 _SUFFIX = ".toml"
+# Compiled sources that a gateway keeps: as many as it has clusters and sources, usually.
+_MOST_MADE = 256
 _FOLDER = files("gateway.ingest.sources") / "shipped"
 
 
@@ -76,6 +78,40 @@ def read_definition(file: Path) -> SourceDefinition:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSetting(f"{file} cannot be read: {error}") from None
     return parse_definition(text, str(file), FUNCTIONS, parse_envelope)
+
+
+class Sources:
+    """The sources of one gateway: those that are shipped, and those of its settings, which win.
+
+    `declared` are the tables `[sources.NAME]`. Raises `InvalidSetting` for a wrong one.
+    """
+
+    def __init__(self, declared: Mapping[str, Mapping[str, Any]]) -> None:
+        self._declared = {
+            name: definition_in_settings(name, content) for name, content in declared.items()
+        }
+        self._made: dict[tuple[str, str | None], RecordSource] = {}
+
+    def named(self, name: str, cluster: str | None = None) -> RecordSource | None:
+        """The source of this name, compiled when it is first asked for; None if there is none."""
+        made = self._made.get((name, cluster))
+        if made is not None:
+            return made
+        if name in self._declared:
+            definition = self._declared[name]
+        elif name in shipped_names():
+            definition = shipped(name)
+        else:
+            return None
+        if len(self._made) == _MOST_MADE:
+            self._made.clear()
+        made = make_source(definition, {} if cluster is None else {"cluster": cluster})
+        self._made[name, cluster] = made
+        return made
+
+    @property
+    def names(self) -> Sequence[str]:
+        return sorted({*self._declared, *shipped_names()})
 
 
 def definition_named(name: str) -> SourceDefinition:

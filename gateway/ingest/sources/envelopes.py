@@ -94,17 +94,81 @@ class Opened(NamedTuple):
     inner: list[bytes]
 
 
-def open_envelopes(raw: bytes, envelopes: Sequence[Envelope]) -> Iterator[Opened]:
-    """All readings of an object as an envelope, in the order of the table."""
-    members = _members(raw)
-    for envelope in envelopes:
-        first = envelope.steps[0]
-        assert isinstance(first, Member)
-        if first.name not in members:
-            continue
-        inner = _at([members[first.name]], envelope.steps[1:])
-        if inner or _is_empty(members[first.name]):
-            yield Opened(envelope, [*_read(inner, envelope, members)])
+class Opener:
+    """Opens envelopes until what is inside is a record. `most` bounds the items of a list."""
+
+    def __init__(
+        self,
+        envelopes: Sequence[Envelope],
+        is_record: Callable[[bytes], bool],
+        most: int | None = None,
+    ) -> None:
+        self._envelopes = envelopes
+        self._is_record = is_record
+        self._most = most
+
+    def records(self, raw: bytes, depth: int = 0) -> Iterator[bytes] | None:
+        """Records inside `raw`, which is not one itself; None if it is no envelope.
+
+        Items between them that are none come as well, to be refused by name. Raises `Refused` for
+        an envelope around something else, and `PayloadTooLarge`.
+        """
+        title = ""
+        for opened in self._open(raw):
+            if not opened.inner or self._holds_one(opened.inner, depth):
+                return self._each(opened.inner, depth)
+            title = title or opened.envelope.title
+        if title:
+            raise Refused("", f"{title} around something that is no record of this source")
+        return None
+
+    def _holds_one(self, inner: list[bytes], depth: int) -> bool:
+        for value in inner:
+            if self._is_record(value):
+                return True
+            if depth + 1 < DEEPEST and any(
+                self._holds_one(opened.inner, depth + 1) for opened in self._open(value)
+            ):
+                return True
+        return False
+
+    def _each(self, inner: list[bytes], depth: int) -> Iterator[bytes]:
+        for value in inner:
+            if depth + 1 < DEEPEST and not self._is_record(value):
+                try:
+                    found = self.records(value, depth + 1)
+                except Refused:
+                    found = None
+                if found is not None:
+                    yield from found
+                    continue
+            yield value
+
+    def _open(self, raw: bytes) -> Iterator[Opened]:
+        """All readings of an object as an envelope, in the order of the table."""
+        members = _members(raw)
+        for envelope in self._envelopes:
+            first = envelope.steps[0]
+            assert isinstance(first, Member)
+            if first.name not in members:
+                continue
+            inner = [members[first.name]]
+            for step in envelope.steps[1:]:
+                inner = [value for outer in inner for value in self._step(outer, step)]
+            if inner or _is_empty(members[first.name]):
+                yield Opened(envelope, [*_read(inner, envelope, members)])
+
+    def _step(self, value: bytes, step: Step) -> Iterator[bytes]:
+        if isinstance(step, Member):
+            inner = _members(value).get(step.name)
+            if inner is not None:
+                yield inner
+            return
+        items = items_of(value, self._most) or []
+        if isinstance(step, Each):
+            yield from items
+        elif isinstance(step, Item) and -len(items) <= step.place < len(items):
+            yield items[step.place]
 
 
 def _members(raw: bytes) -> dict[str, bytes]:
@@ -118,26 +182,7 @@ def _members(raw: bytes) -> dict[str, bytes]:
 
 
 def _is_empty(value: bytes) -> bool:
-    return value == b"null" or items_of(value) == []
-
-
-def _at(found: list[bytes], steps: tuple[Step, ...]) -> list[bytes]:
-    for step in steps:
-        found = [inner for outer in found for inner in _step(outer, step)]
-    return found
-
-
-def _step(value: bytes, step: Step) -> Iterator[bytes]:
-    if isinstance(step, Member):
-        inner = _members(value).get(step.name)
-        if inner is not None:
-            yield inner
-        return
-    items = items_of(value) or []
-    if isinstance(step, Each):
-        yield from items
-    elif isinstance(step, Item) and -len(items) <= step.place < len(items):
-        yield items[step.place]
+    return value == b"null" or (value[:1] == b"[" and not value[1:-1].strip())
 
 
 def _read(found: list[bytes], envelope: Envelope, members: dict[str, bytes]) -> Iterator[bytes]:
@@ -197,56 +242,3 @@ def _decompressed(value: bytes) -> bytes:
     except zlib.error:
         return value
     return plain if inflating.eof else value
-
-
-def records_inside(
-    raw: bytes, envelopes: Sequence[Envelope], is_record: Callable[[bytes], bool], depth: int = 0
-) -> Iterator[bytes] | None:
-    """Records of the source inside `raw`, which is not one itself; None if it is no envelope.
-
-    Items between them that are none come as well, to be refused by name. Raises `Refused` for an
-    envelope around something else.
-    """
-    title = ""
-    for opened in open_envelopes(raw, envelopes):
-        if not opened.inner or _holds_one(opened.inner, envelopes, is_record, depth):
-            return _each(opened.inner, envelopes, is_record, depth)
-        title = title or opened.envelope.title
-    if title:
-        raise Refused("", f"{title} around something that is no record of this source")
-    return None
-
-
-def _holds_one(
-    inner: list[bytes],
-    envelopes: Sequence[Envelope],
-    is_record: Callable[[bytes], bool],
-    depth: int,
-) -> bool:
-    for value in inner:
-        if is_record(value):
-            return True
-        if depth + 1 < DEEPEST and any(
-            _holds_one(opened.inner, envelopes, is_record, depth + 1)
-            for opened in open_envelopes(value, envelopes)
-        ):
-            return True
-    return False
-
-
-def _each(
-    inner: list[bytes],
-    envelopes: Sequence[Envelope],
-    is_record: Callable[[bytes], bool],
-    depth: int,
-) -> Iterator[bytes]:
-    for value in inner:
-        if depth + 1 < DEEPEST and not is_record(value):
-            try:
-                found = records_inside(value, envelopes, is_record, depth + 1)
-            except Refused:
-                found = None
-            if found is not None:
-                yield from found
-                continue
-        yield value

@@ -17,11 +17,7 @@ from gateway.ingest.mapping.definition import SourceDefinition
 from gateway.ingest.mapping.identity import digest
 from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.marked import fitting, pruned
-from gateway.ingest.sources.envelopes import (
-    SHARED,
-    parse_envelope,
-    records_inside,
-)
+from gateway.ingest.sources.envelopes import SHARED, Opener, parse_envelope
 from gateway.ingest.split import items_of, text_inside
 from gateway.ingest.strict_json import Refused, TooMuch, check_depth, checked_record
 
@@ -71,10 +67,13 @@ class RecordSource:
         self._envelopes = (*map(parse_envelope, definition.envelopes), *SHARED)
         self._has_time = "time" in definition.members
 
-    def map(self, raw: bytes, tenant: str = DEFAULT_TENANT) -> Iterator[Mapped | NotMapped]:
+    def map(
+        self, raw: bytes, tenant: str = DEFAULT_TENANT, most: int | None = None
+    ) -> Iterator[Mapped | NotMapped]:
         """Drafts of the records in `raw`: one record, a list of them, or an envelope around them.
 
-        `tenant` is for records that name none. Never raises for a record.
+        `tenant` is for records that name none. Never raises for a record; `PayloadTooLarge` for a
+        list of more than `most` items.
         """
         raw = raw.strip()
         try:
@@ -83,7 +82,7 @@ class RecordSource:
                 if found is not None:
                     yield found
                     return
-            yield from self._inside(raw, tenant)
+            yield from self._inside(raw, tenant, most)
         except Refused as refused:
             yield NotMapped(raw, refused.path, refused.reason)
 
@@ -94,21 +93,21 @@ class RecordSource:
             return found
         raise self._is_none() if found is None else Refused(found.path, found.reason)
 
-    def _inside(self, raw: bytes, tenant: str) -> Iterator[Mapped | NotMapped]:
+    def _inside(self, raw: bytes, tenant: str, most: int | None) -> Iterator[Mapped | NotMapped]:
         text = raw if raw[:1] in (b"{", b"[") else text_inside(raw)
         if text is None:
             raise Refused("", "a record is a JSON object")
         if text is not raw:
-            yield from self.map(text, tenant)
+            yield from self.map(text, tenant, most)
             return
         if raw[:1] == b"[":
-            items = items_of(raw)
+            items = items_of(raw, most)
             if items is None:
                 raise Refused("", "not valid JSON")
             for item in items:
-                yield from self.map(item, tenant)
+                yield from self.map(item, tenant, most)
             return
-        found = records_inside(raw, self._envelopes, self._is_one)
+        found = Opener(self._envelopes, self._is_one, most).records(raw)
         if found is None:
             checked_record(raw)
             raise self._is_none()

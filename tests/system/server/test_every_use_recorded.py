@@ -87,6 +87,9 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
     ("POST", "/v1/destinations/{name}/pause"): ("/v1/destinations/active/pause", {}),
     ("POST", "/v1/destinations/{name}/resume"): ("/v1/destinations/halted/resume", {}),
     ("POST", "/v1/destinations/{name}/test"): ("/v1/destinations/known/test", {}),
+    ("POST", "/v1/ingest/{source}"): (
+        "/v1/ingest/okta", {"json": {"uuid": "1", "eventType": "user.session.start"}},
+    ),
     ("POST", "/v1/destinations/{name}/replay"): (
         "/v1/destinations/known/replay", {"json": {"from": "start"}},
     ),
@@ -104,6 +107,7 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
 }  # fmt: skip
 NOT_JSON: Options = {"data": b"{", "headers": {"Content-Type": "application/json"}}
 FAILS: dict[tuple[str, str], tuple[str, Options]] = {
+    ("POST", "/v1/ingest/{source}"): ("/v1/ingest/unknown", {"data": b"{}"}),
     ("GET", "/v1/events"): ("/v1/events?limit=0", {}),
     ("GET", "/v1/events/{id}"): ("/v1/events/unknown", {}),
     ("GET", "/v1/stream"): ("/v1/stream?x=1", {}),

@@ -224,7 +224,12 @@ def test_an_interrupt_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatc
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(tail.Printed, "sync", synced)
-    code, output, said = run(StreamServer(goes_on))
+    # Shells start what runs in the background without it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code, output, said = run(StreamServer(goes_on))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert code == 130
     assert len(output.splitlines()) == 1
     assert f"go on with --after {cursor(1)}" in said

@@ -1,0 +1,149 @@
+"""Records of others over HTTP: any envelope, each record for itself, under the key's grants."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from gateways import Gateway
+
+from gateway.runtime.compose import running
+from gateway.settings.declarations import Settings
+from gateway.settings.server import ServerSettings
+
+
+def audit(number: int, **members: Any) -> dict[str, Any]:
+    return {
+        "level": "Metadata", "auditID": f"a-{number}", "stage": "ResponseComplete",
+        "verb": "delete", "requestReceivedTimestamp": "2026-01-01T00:00:00.000000Z",
+        "user": {"username": "alice"}, "responseStatus": {"code": 200},
+        "objectRef": {"resource": "deployments", "apiGroup": "apps", "namespace": "pay",
+                      "name": "web"},
+        **members,
+    }  # fmt: skip
+
+
+def event_list(*items: Any) -> dict[str, Any]:
+    return {"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "metadata": {}, "items": items}
+
+
+async def stored(gateway: Gateway, **selection: str) -> list[Any]:
+    params = {"limit": "100", **selection}
+    return list(
+        (await gateway.get("/v1/events", key=gateway.admin, params=params)).json()["events"]
+    )
+
+
+async def test_a_webhook_of_kubernetes_is_taken_as_it_is_sent(gateway: Gateway) -> None:
+    body = event_list(audit(1), audit(2, responseStatus={"code": 403}))
+    path = "/v1/ingest/kubernetes?cluster=prod&timeout=30s"
+    answer = await gateway.post(path, key=gateway.admin, json=body)
+    assert answer.status == 200
+    assert (answer.json()["accepted"], answer.json()["rejected"]) == (2, [])
+    again = (await gateway.post(path, key=gateway.admin, json=body)).json()
+    assert (again["accepted"], again["duplicates"]) == (0, 2)
+    events = await stored(gateway, category="k8s.audit")
+    assert [event["outcome"] for event in events] == ["success", "denied"]
+    assert events[0]["targets"][0]["urn"] == "k8s:prod/ns/pay/deployments.apps/web"
+    line = json.dumps({"kind": "Event", "apiVersion": "audit.k8s.io/v1", **audit(1)}) + "\n"
+    alone = await gateway.post(
+        "/v1/ingest/kubernetes?cluster=prod", key=gateway.admin, data=line.encode(),
+        headers={"Content-Type": "text/plain"},
+    )  # fmt: skip
+    assert alone.json()["duplicates"] == 1, "the same record from a log file"
+
+
+async def test_a_bad_record_costs_only_itself(gateway: Gateway) -> None:
+    broken = audit(4, requestReceivedTimestamp="yesterday")
+    body = event_list(audit(3), {"x": 1}, None, broken, audit(5))
+    answer = (await gateway.post("/v1/ingest/kubernetes", key=gateway.admin, json=body)).json()
+    assert answer["accepted"] == 2
+    assert [one["index"] for one in answer["rejected"]] == [1, 2, 3]
+    assert "not a record of Kubernetes audit events" in answer["rejected"][0]["reason"]
+    assert answer["rejected"][2]["path"] == "requestReceivedTimestamp"
+    kept = await stored(gateway, category="gateway.rejected")
+    assert len(kept) == 3
+    strict = await gateway.post(
+        "/v1/ingest/kubernetes?on_invalid=fail", key=gateway.admin,
+        json=event_list(audit(6), {"x": 1}),
+    )  # fmt: skip
+    assert strict.status == 422
+    assert [one["index"] for one in strict.json()["errors"]] == [1]
+    found = await stored(gateway, category="k8s.audit")
+    assert [one["request"]["id"] for one in found] == ["a-3", "a-5"], "nothing of it was stored"
+
+
+async def test_lines_and_compressed_bodies_are_taken(gateway: Gateway) -> None:
+    entries = [{"uuid": str(n), "eventType": "user.session.start", "published": n} for n in (1, 2)]
+    lines = "\n".join(map(json.dumps, entries)).encode()
+    answer = await gateway.post(
+        "/v1/ingest/okta", key=gateway.admin, data=gzip.compress(lines),
+        headers={"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"},
+    )  # fmt: skip
+    assert answer.json()["accepted"] == 2
+    hook = {"eventType": "com.okta.event_hook", "data": {"events": entries}}
+    hooked = (await gateway.post("/v1/ingest/okta", key=gateway.admin, json=hook)).json()
+    assert hooked["accepted"] + hooked["duplicates"] + len(hooked["rejected"]) >= 1
+    assert len(await stored(gateway, category="okta.**")) >= 2
+
+
+async def test_a_key_sends_only_what_it_may_write(gateway: Gateway) -> None:
+    key = await gateway.mint(
+        {"actions": ["ingest"], "categories": ["okta.**"], "tenants": ["acme"]}
+    )
+    entry = {"uuid": "1", "eventType": "user.session.start", "published": 0}
+    taken = await gateway.post("/v1/ingest/okta", key=key, json=entry)
+    assert taken.json()["accepted"] == 1
+    [event] = await stored(gateway, category="okta.**")
+    assert event["tenant"] == "acme", "the only tenant that the key may write to"
+    refused = await gateway.post("/v1/ingest/kubernetes", key=key, json=event_list(audit(1)))
+    assert refused.json()["accepted"] == 0
+    assert "may not write 'k8s.audit'" in refused.json()["rejected"][0]["reason"]
+    reader = await gateway.mint({"actions": ["pull"], "categories": ["**"]})
+    assert (await gateway.post("/v1/ingest/okta", key=reader, json=entry)).status == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        ("/v1/ingest/oktaa", b"{}", 404, "there is no source 'oktaa'"),
+        ("/v1/ingest/okta?timeouts=1", b"{}", 400, "timeouts"),
+        ("/v1/ingest/okta?on_invalid=maybe", b"{}", 400, "on_invalid: one of"),
+        ("/v1/ingest/kubernetes?cluster=a/b", b"{}", 400, "cluster: 1 to 64"),
+        ("/v1/ingest/okta", b"  \n", 400, "the body is empty"),
+        ("/v1/ingest/okta", b"[" + b"1," * 200_000 + b"1]", 413, "more than"),
+        ("/v1/ingest/okta", b'{"Records":[' + b"1," * 200_000 + b"1]}", 413, "more than"),
+        ("/v1/ingest/okta", b"1\n" * 200_000, 413, "more than"),
+    ],
+)
+async def test_a_wrong_request_is_told_what_to_do(
+    gateway: Gateway, path: str, body: bytes, status: int, says: str
+) -> None:
+    answer = await gateway.post(
+        path, key=gateway.admin, data=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status == status
+    assert says in answer.json()["detail"]
+
+
+async def test_sources_of_the_settings_are_taken_and_win_over_shipped_ones(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    event = {"category": {"const": "own"}, "action": "what", "id": "id"}
+    settings = dataclasses.replace(
+        Settings(data=tmp_path / "data", server=ServerSettings(port=0)),
+        declared_sources={"mine": {"when": "what", "event": event}, "okta": {"event": event}},
+    )
+    async with running(settings) as started:
+        gateway = Gateway(started.url, started.first_key or "", session, started.context)
+        for name in ("mine", "okta"):
+            body = {"what": "done", "id": name}
+            answer = await gateway.post(f"/v1/ingest/{name}", key=gateway.admin, json=body)
+            assert answer.json()["accepted"] == 1
+        assert len(await stored(gateway, category="own")) == 2
+        gateway.disconnect()
