@@ -75,6 +75,9 @@ KEYS: dict[str, list[dict[str, Any]]] = {
     # What is pseudonymized differs between the worlds, and nothing else does.
     "named": [{"fields": {"pseudonymize": list(HIDDEN[:7]), "mask": list(HIDDEN[7:]),
                           "drop": list(GONE)}}],
+    "named administrator": [{"actions": ["pull", "keys.admin", "usage.read"],
+                             "fields": {"pseudonymize": list(HIDDEN[:7]),
+                                        "mask": list(HIDDEN[7:]), "drop": list(GONE)}}],
     "named watcher": [{"actions": ["pull"], "categories": ["gateway.**"],
                        "fields": {"pseudonymize": ["actor", "source", "targets"]}}],
     "clear watcher": [{"actions": ["pull"], "categories": ["gateway.**"]}],

@@ -114,6 +114,27 @@ async def test_from_the_start_it_delivers_what_its_selection_and_its_key_let_thr
     assert "data" not in receiver.taken[0]
 
 
+async def test_it_delivers_the_pseudonyms_that_its_key_sees_and_the_same_again_in_a_replay(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    grant = {"actions": ["stream", "pull"], "categories": ["auth"],
+             "fields": {"pseudonymize": ["actor", "data.user"]}}  # fmt: skip
+    reader = await gateway.mint(grant)
+    await make(gateway, reader)
+    members = {"category": "auth", "actor": {"id": "alice"}, "data": {"user": {"id": "alice"}}}
+    await gateway.send(*(event(id=one, **members) for one in ("a", "b")))
+    await arrives(receiver, ["a", "b"])
+    page = (await gateway.pull(reader))["events"]
+    assert receiver.taken == page
+    actor = page[0]["actor"]["id"]
+    assert actor == page[1]["data"]["user"]["id"] != "alice"
+    path = "/v1/destinations/siem/replay"
+    part = {"from": "start", "to": page[1]["cursor"]}
+    assert (await gateway.post(path, key=gateway.admin, json=part)).status == 200
+    await shown_when(gateway, lambda seen: seen["replay"]["state"] == "done")
+    assert receiver.taken == page * 2
+
+
 async def test_what_the_receiver_does_not_take_now_is_sent_again_and_nothing_is_lost(
     gateway: Gateway, receiver: Receiver
 ) -> None:

@@ -146,6 +146,32 @@ def test_single_events_differ_in_pseudonyms_alone(worlds: Worlds, number: int) -
         alike(*(worlds.ask(world, asked) for world in NAMES))
 
 
+@pytest.mark.parametrize("subject", ["clear", "named", "masked"])
+@pytest.mark.parametrize("way", ["text/markdown", "application/json", "simulate", "explain"])
+def test_reviews_by_who_sees_pseudonyms_show_no_value(
+    worlds: Worlds, subject: str, way: str
+) -> None:
+    key, about = worlds.keys["named administrator"], worlds.key_id(subject)
+    if "/" in way:
+        asked = [http("GET", f"/v1/keys/{about}/document", key, f"Accept: {way}")]
+    else:
+        grants = [
+            {"actions": ["pull"], "categories": ["**"], **more}
+            for more in (
+                {}, {"resources": ["k8s:prod/a"]}, {"fields": {"pseudonymize": ["actor.id"]}},
+                {"effect": "deny", "resources": ["k8s:prod/**"]},
+            )
+        ]  # fmt: skip
+        question = {"action": "pull", "category": "auth", "resource": "k8s:prod/a"}
+        bodies = [question] if way == "explain" else [{"grants": [one]} for one in grants]
+        asked = [
+            http("POST", f"/v1/authz/{way}", key, body=json.dumps({"key": about, **one}).encode())
+            for one in bodies
+        ]
+    for one in asked:
+        alike(*(worlds.ask(world, one) for world in NAMES))
+
+
 def test_records_of_the_gateway_show_no_copy(worlds: Worlds) -> None:
     asked = http("GET", "/v1/events?limit=1000", worlds.keys["named watcher"])
     answers = [worlds.ask(world, asked) for world in NAMES]

@@ -27,6 +27,7 @@ from gateway.runtime.process.compute_process import ComputeProcess
 from gateway.streaming.event_selector import select_in_process
 from gateway.streaming.live.interest import StreamQuery
 from tests.support.machine_time import patience
+from tests.support.pseudonyms import named
 
 LARGE = b'{"category":"a.b","action":"x","data":{"a":[%b]}}' % b",".join([b"1.50"] * 5_000)
 _JSON = (
@@ -92,6 +93,18 @@ def test_events_are_chosen_there_as_here_and_cost_the_same(
     assert process(work)[2] == cost
     assert process(partial(select_in_process, query, events, 1, 60.0))[1] == 1
     assert process(partial(select_in_process, query, events, 1_000_000, 0.0))[1] == 1
+
+
+def test_events_have_the_same_pseudonyms_there_as_here(
+    process: ComputeProcess, event: Callable[..., Event]
+) -> None:
+    view = View((Rule(Scope(), named("data.secret")),))
+    query = StreamQuery(Scope(), view, compile_filter("data.secret.startsWith('ps1_')"))
+    events = [event(1, json=(_JSON % (1, b"a", 1)).replace(b"20Z", b"20.000000Z"))]
+    work = partial(select_in_process, query, events, 1_000_000, 60.0)
+    [chosen], _, _ = process(work)
+    assert [chosen] == work()[0]
+    assert b'"s"' not in chosen.json
 
 
 def test_without_the_process_the_caller_does_it_and_it_comes_back_after_a_while(
