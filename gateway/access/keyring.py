@@ -80,6 +80,8 @@ class Keyring:
         # Secrets of pseudonyms, with the note and the peppers that they are from.
         self.pseudonyms: PseudonymSecrets | None = None
         self._pseudonyms_from: tuple[bytes | None, Peppers] = None, self.peppers
+        # How often they were read, and the number of the last reading that counted.
+        self._pseudonym_reads = self._last_read = 0
         # By the id of the key and the action.
         self._decisions: dict[str, dict[str, Allowed | Denied]] = {}
         self._dummy = digest(self._current.secret, "")
@@ -238,8 +240,13 @@ class Keyring:
         return changed
 
     async def refresh_pseudonyms(self) -> None:
-        """Take in changed secrets of pseudonyms."""
+        """Take in changed secrets of pseudonyms. Of calls at the same time the last one counts."""
+        self._pseudonym_reads += 1
+        number = self._pseudonym_reads
         found = await self._store.watched_note(pseudonym_secrets.KIND, pseudonym_secrets.NAME)
+        if number < self._last_read:
+            return
+        self._last_read = number
         if (found, self.peppers) == self._pseudonyms_from:
             return
         newest = pseudonym_secrets.opened(found, self.peppers)

@@ -162,11 +162,11 @@ class Enforcement:
 
     async def _refresh_roles(self) -> Changes:
         await self._keyring.refresh_pseudonyms()
-        roles = await self._keyring.refresh_roles()
         if self._keyring.pseudonyms != self._pseudonyms:
             # Hidden members look otherwise, in any view.
             self._pseudonyms = self._keyring.pseudonyms
             self.freshness.hold(self._hub.key_ids())
+        roles = await self._keyring.refresh_roles()
         if roles:
             self.freshness.hold(
                 key_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,25 @@ async def test_a_version_begins_after_all_that_was_recorded(world: World, clock:
     await world.admin.rotate_pseudonyms(0)
     ahead = int(clock.now() * 1_000_000) + 3_600_000_000
     assert (await world.admin.rotate_pseudonyms(ahead)).begins > ahead
+
+
+async def test_of_two_readings_at_once_the_later_one_counts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, done, held = world.store.watched_note, asyncio.Event(), asyncio.Event()
+
+    async def late(kind: str, name: str) -> bytes | None:
+        found = await read(kind, name)
+        done.set()
+        await held.wait()
+        return found
+
+    monkeypatch.setattr(world.store, "watched_note", late)
+    earlier = asyncio.create_task(world.keyring.refresh_pseudonyms())
+    await done.wait()
+    monkeypatch.setattr(world.store, "watched_note", read)
+    key = await world.create(NAMED)
+    assert await world.domain_of(key) == f"key:{key.id}"
+    held.set()
+    await earlier
+    assert await world.domain_of(key) == f"key:{key.id}"
