@@ -149,7 +149,7 @@ class ReplayCache:
             data = await self._formatted(wire, [event.json for event in chosen], key_id)
         else:
             data = wire.events(chosen)
-        offsets = array("q", [event.offset for event in chosen])
+        offsets = array("q", [event.offset for event in chosen]) if placed else None
         return Chunk(data, len(chosen), reached, selector.cost, offsets)
 
     async def _formatted(self, wire: Formatted, natives: Sequence[bytes], key_id: str) -> bytes:
