@@ -115,7 +115,7 @@ class DeliverySupervisor:
     def status_of(self, name: str) -> Status | None:
         """Live status of a destination that this process holds."""
         held = self._held.get(name)
-        return None if held is None else held.worker.status
+        return None if held is None else _status(held)
 
     def position_of(self, name: str) -> str | None:
         """Cursor up to which a destination held here is delivered, stored or not."""
@@ -337,12 +337,19 @@ class DeliverySupervisor:
             waits = name not in self.parts.noted and now - held.status_at < _STATUS_SECONDS
             if waits or time >= held.worker.lease.until:
                 continue
-            document = encode_status(held.worker.status)
+            document = encode_status(_status(held))
             held.status_at = now
             if document != held.status:
                 held.status = document
                 await self.parts.store.put_status(name, document)
         self.parts.noted.clear()
+
+
+def _status(held: Held) -> Status:
+    """Status of what is held here, with what waits for its confirmation in flight."""
+    status, receipts = held.worker.status, held.worker.receipts
+    waiting = 0 if receipts is None else receipts.events
+    return replace(status, in_flight=status.in_flight + waiting)
 
 
 def _ended_as(progress: Replay, stored: Replay) -> Replay:

@@ -56,6 +56,11 @@ class Receipts:
         return len(self._waiting), self.failure is not None
 
     @property
+    def events(self) -> int:
+        """Number of events that are not confirmed."""
+        return sum(one.sent.events for one in self._waiting)
+
+    @property
     def newest(self) -> Unconfirmed | None:
         return self._waiting[-1] if self._waiting else None
 

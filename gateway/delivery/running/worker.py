@@ -80,7 +80,7 @@ class DeliveryWorker:
         # Whether nothing fails but what was before it began, or to prepare the receiver.
         self._unopened = True
         # Of the session: what was sent and is not confirmed, and the batch that is filled.
-        self._receipts: Receipts | None = None
+        self.receipts: Receipts | None = None
         self._opened: OpenBatch | None = None
         # Whether the definition has changed since the stream and the outlet were opened.
         self._renewed = False
@@ -190,7 +190,7 @@ class DeliveryWorker:
             self.destination, self._confirmed, self._woken.notify, self.interrupt
         )
         self._opened = OpenBatch(self._outlet, self.destination.definition.batch)
-        self._receipts = Receipts(
+        self.receipts = Receipts(
             self._outlet, self._parts.tasks, self._confirmed_later, self._woken.notify
         )
         if not self.replays:
@@ -207,7 +207,7 @@ class DeliveryWorker:
 
     async def _close(self) -> None:
         """End the stream at what is confirmed, and the connection to the receiver."""
-        receipts, self._receipts = self._receipts, None
+        receipts, self.receipts = self.receipts, None
         if receipts is not None:
             await receipts.close()
         stream, self._opened = self._stream, None
@@ -223,7 +223,7 @@ class DeliveryWorker:
 
     async def _next_batch(self) -> EncodedBatch | None:
         """The next batch, once it is full or old enough; None if the session has to end."""
-        stream, opened, receipts = self._stream, self._opened, self._receipts
+        stream, opened, receipts = self._stream, self._opened, self.receipts
         assert stream is not None
         assert opened is not None
         assert receipts is not None
@@ -298,8 +298,8 @@ class DeliveryWorker:
                 await self.accounts.unidentified(self.destination, sending, verdict)
                 events = [sending[at] for at in sorted(delivered)]
                 taken = self._tally(events, verdict.unidentified)
-                if verdict.receipt is not None and self._receipts is not None:
-                    self._receipts.add(Unconfirmed(verdict.receipt, taken))
+                if verdict.receipt is not None and self.receipts is not None:
+                    self.receipts.add(Unconfirmed(verdict.receipt, taken))
                 elif delivered:
                     self._taken(taken)
             told += await self.accounts.rejected(self.destination, batch, machine.rejections[told:])
@@ -359,7 +359,7 @@ class DeliveryWorker:
 
     def _confirm(self, offset: int) -> None:
         """Move the position, or have it moved when what was sent before is confirmed."""
-        newest = None if self._receipts is None else self._receipts.newest
+        newest = None if self.receipts is None else self.receipts.newest
         if newest is not None:
             newest.offset = offset
         elif self._stream is not None:
@@ -370,7 +370,7 @@ class DeliveryWorker:
     async def _confirm_down_to(self, most: int) -> bool:
         """Wait for receipts until at most so many are left. If one is not confirmed, it and all
         behind it are read and sent again, and the session has to end: False."""
-        failure = None if self._receipts is None else await self._receipts.down_to(most)
+        failure = None if self.receipts is None else await self.receipts.down_to(most)
         if failure is None:
             return True
         self._renewed = True

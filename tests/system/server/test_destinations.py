@@ -722,7 +722,8 @@ async def test_what_waits_for_its_confirmation_is_not_held(
     ids = await gateway.send_many(300, category="auth")
     await eventually(lambda: len(receiver.ids) == 300, "all are under way")
     await eventually(lambda: held[0] <= 20, "no more than two batches are held")
-    assert (await shown(gateway))["delivered"]["events"] == 0
+    seen = await shown(gateway)
+    assert (seen["delivered"]["events"], seen["in_flight"] >= 300) == (0, True)
     # What is not confirmed is read again.
     receiver.confirmation = TRANSIENT
     receiver.certain.set()
@@ -730,6 +731,7 @@ async def test_what_waits_for_its_confirmation_is_not_held(
     receiver.confirmation = SUCCESS
     seen = await shown_when(gateway, lambda seen: seen["delivered"]["events"] == 300)
     assert seen["delivered"]["bytes"] > 300 * 100
+    assert seen["in_flight"] == 0
     assert receiver.ids[-300:] == ids
 
 
