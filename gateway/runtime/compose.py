@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway.access.grants.copies import declare_copies
 from gateway.access.keyring import Keyring
 from gateway.access.missing_peppers import MissingPeppers
 from gateway.adapters.files.agreement import agree_on_secrets
@@ -290,6 +291,8 @@ async def _start_parts(
     # Decoding is itself part of that way, so it yields to less.
     intake = slices(busy=lambda: hub.writing or writer.has_small)
     decoder = Decoder(clock, intake)
+    sources = Sources(settings.declared_sources)
+    declare_copies(sources.copies())
     context = Context(
         settings=settings,
         clock=clock,
@@ -316,7 +319,7 @@ async def _start_parts(
         shared=shared,
         limits=limits,
         decoder=decoder,
-        sources=Sources(settings.declared_sources),
+        sources=sources,
         intake=intake,
         connections=Connections.of(settings.server, crowded=crowded, when_idle=when_idle),
         in_flight=in_flight,

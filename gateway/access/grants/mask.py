@@ -9,8 +9,8 @@ through lists: `targets.name` is the name of every target. Masked paths are decl
 Strings and numbers of a pseudonymized member are replaced one by one, also in `data`, and declared
 under `pseudonymized`. Without a domain, or the secret of the time, the member is masked instead.
 
-The gateway's own records repeat other members in `data`: what hides a member hides its copies, and
-what pseudonymizes it masks them.
+The gateway's own records, and events of sources that say so, repeat other members in `data`: what
+hides a member hides its copies, and what pseudonymizes it masks them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from typing import Annotated, Any
 
 import msgspec
 
+from gateway.access.grants.copies import copies_in, root_of_copies
 from gateway.access.grants.mask_tree import Content, Tree, decode_object, encode
 from gateway.access.grants.pseudonym import PseudonymDomain, Pseudonyms
 from gateway.access.grants.pseudonymizer import Pseudonymizer
 from gateway.cursor import JSON_PREFIX
 from gateway.errors import InvalidRequest
 from gateway.event import Event
-from gateway.filters.scope import is_reserved
+from gateway.filters.scope import RESERVED
 from gateway.json_members import about
 
 # Members that may be hidden, and their own members; None: any.
@@ -41,27 +42,6 @@ _MEMBERS: dict[str, tuple[str, ...] | None] = {
 }
 MAX_PATHS = 64
 _Paths = Annotated[tuple[str, ...], about(minItems=1)]
-_KEY_IDS = ("targets.urn", "targets.id")
-# In the gateway's own records: members of `data`, and the members that they copy.
-COPIES = {
-    "data.address": ("source.ip",),
-    "data.networks": ("source.ip",),
-    "data.client": ("source.user_agent",),
-    "data.clients": ("source.user_agent",),
-    "data.whose.address": ("source.ip",),
-    "data.whose.key": ("actor.id", "actor.key_id", *_KEY_IDS),
-    "data.key": _KEY_IDS,
-    "data.name": (*_KEY_IDS, "targets.name"),
-    "data.role": _KEY_IDS,
-    "data.about": _KEY_IDS,
-    "data.claimed": _KEY_IDS,
-    "data.predecessor": _KEY_IDS,
-    "data.successor": _KEY_IDS,
-    "data.keys": _KEY_IDS,
-    "data.created_by": ("actor.id", "actor.key_id", *_KEY_IDS),
-    "data.operator": ("actor.id",),
-    "data.command_line": ("actor.id",),
-}
 
 
 class Masks(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -154,7 +134,7 @@ def check_pseudonymized(paths: tuple[str, ...]) -> None:
 class Hiding:
     """Masks as trees of the members that they hide, in events and in records of the gateway."""
 
-    __slots__ = ("_masks", "_names", "actor", "domain", "in_events", "in_records", "resources")
+    __slots__ = ("_masks", "_names", "_trees", "actor", "domain", "in_events", "resources")
 
     def __init__(self, masks: Masks) -> None:
         self._masks = masks
@@ -165,11 +145,21 @@ class Hiding:
         if not {path.partition(".")[0] for path in paths} <= _MEMBERS.keys():
             raise ValueError("masks of members that are never hidden")
         self.in_events = _tree(masks)
-        self.in_records = _tree(masks.joined(copies_of(masks)))
+        self._trees: dict[str, Tree] = {}
         self.actor = masks.hides("actor.id")
         self.resources = masks.hides("targets.urn")
         # Whether pseudonyms stand in these two columns.
         self._names = not masks.conceals("actor.id"), not masks.conceals("targets.urn")
+
+    def tree_of(self, root: str | None) -> Tree:
+        """Members that are hidden in events with the copies of a root; None: they have none."""
+        if root is None:
+            return self.in_events
+        tree = self._trees.get(root)
+        if tree is None:
+            masks = self._masks if self.domain is not None else self._masks.blanked()
+            tree = self._trees[root] = _tree(masks.joined(copies_of(masks, root)))
+        return tree
 
     def blanked(self) -> Hiding:
         """Hiding of what this one pseudonymizes, by masks."""
@@ -209,7 +199,7 @@ class Versions:
     """An event under different masks. It is decoded once for all of them, as far as any reaches;
     what a mask does not touch is copied as it stands."""
 
-    __slots__ = ("_content", "_event", "_known", "_members", "_reserved", "_whole")
+    __slots__ = ("_content", "_event", "_known", "_members", "_root", "_whole")
 
     def __init__(self, event: Event) -> None:
         self._event = event
@@ -235,9 +225,9 @@ class Versions:
         if content is None:
             content = self._content = Content()
             self._members, self._whole = _members_of(event.json)
-            self._reserved = is_reserved(event.category)
+            self._root = root_of_copies(event.category)
         declared: list[str] = []
-        tree = hiding.in_records if self._reserved else hiding.in_events
+        tree = hiding.tree_of(self._root)
         members = content.edit(self._members, tree, declared, pseudonymizer)
         if members is not self._members or not self._whole:
             if declared:
@@ -264,18 +254,19 @@ def masked_data(data: dict[str, Any], masks: Masks) -> dict[str, Any]:
     if not masks:
         return data
     record = msgspec.Raw(encode({"data": data}))
-    left = Content().hide(record, hiding_of(masks.blanked()).in_records, [], None)
+    left = Content().hide(record, hiding_of(masks.blanked()).tree_of(RESERVED), [], None)
     shown: dict[str, Any] = msgspec.json.decode(encode(left)).get("data", {})
     return shown
 
 
 @lru_cache(1024)
-def copies_of(masks: Masks) -> Masks:
-    """Masks for the copies, in records of the gateway, of what the masks hide."""
+def copies_of(masks: Masks, root: str = RESERVED) -> Masks:
+    """Masks for the copies of what the masks hide, in records or in events of a root."""
+    copies = copies_in(root)
     mask, drop = Masks(mask=masks.mask, pseudonymize=masks.pseudonymize), Masks(drop=masks.drop)
     return Masks(
-        tuple(path for path, of in COPIES.items() if mask.hides(*of)),
-        tuple(path for path, of in COPIES.items() if drop.hides(*of)),
+        tuple(path for path, of in copies.items() if mask.hides(*of)),
+        tuple(path for path, of in copies.items() if drop.hides(*of)),
     )
 
 

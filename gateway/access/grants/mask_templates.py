@@ -6,7 +6,7 @@ decoding it, tells which values a mask shows and what stands between them. This 
 template has been seen so often that it pays, and kept.
 
 An event that is spelled in another way than it would be encoded has no template, nor has one with
-too many values, nor a record of the gateway: they are masked by decoding.
+too many values, nor one with copies of its members: they are masked by decoding.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.grants.copies import root_of_copies
 from gateway.access.grants.mask import Hiding, Versions
 from gateway.access.grants.mask_tree import Tree, decode_list, decode_object, encode
 from gateway.event import Event
-from gateway.filters.scope import is_reserved
 
 # With fewer masks it takes no longer to decode.
 FEWEST_MASKS = 4
@@ -162,7 +162,7 @@ class MaskTemplates:
     def of(self, event: Event) -> tuple[_Template, list[bytes]] | None:
         """The template of an event and its values, if it has one that pays."""
         self._events += 1
-        if len(self.masks) < FEWEST_MASKS or is_reserved(event.category):
+        if len(self.masks) < FEWEST_MASKS or root_of_copies(event.category) is not None:
             return None
         values: list[bytes] = []
         try:

@@ -6,11 +6,12 @@ function (`compiler.py`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import msgspec
 
-from gateway.ingest.mapping.path import Condition, Path
+from gateway.ingest.mapping.path import Condition, Member, Path, Step
 
 # A path that begins with this names an option of the source, such as `$cluster`.
 OPTION = "$"
@@ -99,14 +100,15 @@ class TargetValue(msgspec.Struct, frozen=True):
 class SourceDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """A source. `members` are named with dots, such as `actor.id`.
 
-    `loose`: paths lead through JSON in text as well.
+    `loose`: paths lead through JSON in text as well. `copies`: by member, more paths below `data`
+    that repeat it; those that its value is taken from do anyway. All this holds in events whose
+    category begins with the word `root`; without one, nothing is known to be a copy.
     """
 
     name: str
     title: str
     documentation: str = ""
     version: str = ""
-    reader: str = "json"
     when: Condition = ()
     # The same as text, for refusals.
     needs: str = ""
@@ -118,6 +120,7 @@ class SourceDefinition(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[TargetValue, ...] = ()
     # A path to a list that holds targets in the native form.
     native_targets: Value | None = None
+    root: str = ""
     copies: dict[str, tuple[str, ...]] = {}
 
 
@@ -133,3 +136,26 @@ def paths_of(value: Value) -> Iterator[Path]:
         elif isinstance(origin, Template):
             for field in origin.fields():
                 yield from (path for path in field.alternatives if isinstance(path, Path))
+
+
+def copied_members(definition: SourceDefinition) -> Iterator[tuple[str, str]]:
+    """Pairs of a path below `data` and the member of events that it repeats."""
+    for member, paths in definition.copies.items():
+        yield from ((path, member) for path in paths)
+    for member, value in definition.members.items():
+        if member == "reason" or "." in member:
+            yield from ((_below_data(path.steps), member) for path in paths_of(value))
+    for target in definition.targets:
+        for name, value in target.members.items():
+            for path in paths_of(value):
+                at = target.each if path.in_item else path
+                if at is not None:
+                    yield _below_data(at.steps), f"targets.{name}"
+
+
+def _below_data(steps: tuple[Step, ...]) -> str:
+    """Path below `data` as masks have it: as far as there are names that a path can hold."""
+    names = itertools.takewhile(
+        lambda step: isinstance(step, Member) and "." not in step.name, steps
+    )
+    return ".".join(["data", *(step.name for step in names if isinstance(step, Member))])

@@ -7,7 +7,6 @@ a member are refused with the line and the nearest valid name.
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,12 +24,10 @@ from gateway.ingest.mapping.definition import (
     ConstantValue,
     FunctionCall,
     Join,
-    OptionalPart,
     Origin,
     SourceDefinition,
     TargetValue,
     Template,
-    TemplateField,
     Value,
     paths_of,
 )
@@ -42,22 +39,19 @@ from gateway.ingest.mapping.path import (
     parse_condition,
     parse_path,
 )
+from gateway.ingest.mapping.template_text import parse_template
 from gateway.ingest.mapping.toml_lines import line_of
 from gateway.ingest.mapping.values import CONVERSIONS, action, category, tenant
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _EVENT = (*SINGLE, *GROUPS, "targets", "copies")
 _TOP = (
-    "name", "title", "documentation", "version", "reader", "when", "envelopes", "ignore_case",
-    "skip", "event",
+    "name", "title", "documentation", "version", "when", "skip", "envelopes", "ignore_case", "root",
+    "event",
 )  # fmt: skip
 _ORIGINS = ("path", "const", "template", "join", "any", "function")
 _VALUE = (*_ORIGINS, "with", "as", "table", "present", "absent", "default")
 _REQUIRED = ("category", "action")
-READERS = ("json",)
-_TEMPLATE = re.compile(r'\{\{|\}\}|\[\[|\]\]|\{((?:[^{}"]|"(?:[^"\\]|\\.)*")*)\}|[{}\[\]]')
-_CONVERTED = re.compile(r"(.*):([a-z]+)", re.DOTALL)
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def parse_definition(
@@ -111,14 +105,16 @@ class _Reading:
         name = _text((), content, "name", required=True)
         if not NAME.fullmatch(name):
             raise _Fault(("name",), f"{name!r}: a-z, 0-9 and _ are needed, at most 32")
-        reader = _text((), content, "reader") or "json"
-        _check_known(("reader",), reader, READERS)
         event = _table(("event",), content.get("event"))
         _check_names(("event",), event, _EVENT)
         members = dict(self._members(event))
         for member in _REQUIRED:
             if member not in members:
                 raise _Fault(("event",), f"{member} is needed")
+        copies = self._copies(event)
+        root = _text((), content, "root", required=bool(copies))
+        if root and (category(root) != root or "." in root or is_reserved(root)):
+            raise _Fault(("root",), f"{root!r}: the first word of categories is needed")
         given = event.get("targets", [])
         native = self._value(("event", "targets"), given) if isinstance(given, str) else None
         return SourceDefinition(
@@ -126,7 +122,6 @@ class _Reading:
             title=_text((), content, "title") or name,
             documentation=_text((), content, "documentation"),
             version=str(content.get("version", "")),
-            reader=reader,
             when=_condition(content, "when"),
             needs=_text((), content, "when"),
             skip=_condition(content, "skip"),
@@ -135,7 +130,8 @@ class _Reading:
             members=members,
             targets=() if native else tuple(self._targets(given)),
             native_targets=native,
-            copies=self._copies(event),
+            root=root,
+            copies=copies,
         )
 
     def _envelopes(self, content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -185,7 +181,7 @@ class _Reading:
         found: dict[str, tuple[str, ...]] = {}
         for member, paths in _table(keys, event.get("copies", {})).items():
             for path in paths if isinstance(paths, list) else [paths]:
-                if not str(path).startswith("data."):
+                if path != "data" and not str(path).startswith("data."):
                     raise _Fault((*keys, member), f"{path!r}: a path that begins with data.")
                 _path((*keys, member), path)
             found[member] = tuple(paths) if isinstance(paths, list) else (paths,)
@@ -287,56 +283,10 @@ class _Reading:
 def _template(keys: Keys, text: Any) -> Template:
     if not isinstance(text, str):
         raise _Fault(keys, "a text is needed")
-    parts: list[str | TemplateField | OptionalPart] = []
-    optional: list[str | TemplateField] | None = None
-    end = 0
-    for found in _TEMPLATE.finditer(text):
-        current = parts if optional is None else optional
-        current.append(text[end : found.start()])
-        end = found.end()
-        token = found[0]
-        if found[1] is not None:
-            current.append(_field(keys, found[1]))
-        elif token in ("{{", "}}", "[[", "]]"):
-            current.append(token[0])
-        elif token == "[" and optional is None:
-            optional = []
-        elif token == "]" and optional is not None:
-            parts.append(OptionalPart(tuple(part for part in optional if part != "")))
-            optional = None
-        else:
-            raise _Fault(keys, f"{text!r}: {token} without its other; write {token * 2} for itself")
-    if optional is not None:
-        raise _Fault(keys, f"{text!r}: [ without its other; write [[ for itself")
-    parts.append(text[end:])
-    return Template(tuple(part for part in parts if part != ""))
-
-
-def _field(keys: Keys, text: str) -> TemplateField:
-    alternatives: list[Path | str] = []
-    found = _CONVERTED.fullmatch(text.removeprefix("+"))
-    convert = found[2] if found else None
-    if convert is not None:
-        _check_known(keys, convert, tuple(CONVERSIONS))
-    for part in _split_alternatives(found[1] if found else text.removeprefix("+")):
-        if _STRING.fullmatch(part):
-            alternatives.append(json.loads(part))
-            continue
-        path = _path(keys, part)
-        if path.is_many:
-            raise _Fault(keys, f"{part!r} has several values")
-        alternatives.append(path)
-    return TemplateField(tuple(alternatives), text.startswith("+"), convert)
-
-
-def _split_alternatives(text: str) -> Iterator[str]:
-    """Parts between bars, except those within strings."""
-    begin = 0
-    for found in re.finditer(r'"(?:[^"\\]|\\.)*"|\|', text):
-        if found[0] == "|":
-            yield text[begin : found.start()].strip()
-            begin = found.end()
-    yield text[begin:].strip()
+    try:
+        return parse_template(text)
+    except InvalidPath as error:
+        raise _Fault(keys, str(error)) from None
 
 
 def _condition(content: Mapping[str, Any], name: str) -> Condition:

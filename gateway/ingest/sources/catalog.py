@@ -12,7 +12,7 @@ from typing import Any
 from gateway.errors import InvalidSetting
 from gateway.ingest.mapping.code import Options
 from gateway.ingest.mapping.compiler import Functions
-from gateway.ingest.mapping.definition import SourceDefinition
+from gateway.ingest.mapping.definition import SourceDefinition, copied_members
 from gateway.ingest.mapping.parsing import definition_of, parse_definition
 from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.sources.envelopes import parse_envelope
@@ -109,6 +109,18 @@ class Sources:
         self._made[name, cluster] = made
         return made
 
+    def copies(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """By the first word of categories: paths below `data`, and the members they repeat."""
+        found: dict[str, dict[str, tuple[str, ...]]] = {}
+        for definition in (*map(shipped, shipped_names()), *self._declared.values()):
+            if not definition.root:
+                continue
+            of_root = found.setdefault(definition.root, {})
+            for path, member in copied_members(definition):
+                for spelled in {path, _lower(path) if definition.ignore_case else path}:
+                    of_root[spelled] = (*of_root.get(spelled, ()), member)
+        return found
+
     @property
     def names(self) -> Sequence[str]:
         return sorted({*self._declared, *shipped_names()})
@@ -140,3 +152,10 @@ def make_source(
 ) -> RecordSource:
     """A compiled source."""
     return RecordSource(definition, FUNCTIONS, options or {}, unknown)
+
+
+def _lower(path: str) -> str:
+    """A path below `data` with its outermost name in lower case."""
+    data, _, rest = path.partition(".")
+    outer, dot, inner = rest.partition(".")
+    return f"{data}.{outer.lower()}{dot}{inner}" if rest else path

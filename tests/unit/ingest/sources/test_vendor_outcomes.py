@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 
+from gateway.access.grants.copies import declare_copies
+from gateway.access.grants.mask import Masks, masked
+from gateway.event import Event
 from gateway.ingest.decode import decode_event
-from gateway.ingest.sources.catalog import shipped_names
+from gateway.ingest.mapping.definition import ConstantValue, Value, paths_of
+from gateway.ingest.mapping.path import Item, value_at
+from gateway.ingest.mapping.path import Member as Step
+from gateway.ingest.sources.catalog import Sources, shipped, shipped_names
 from gateway.ingest.sources.source import Mapped
 from tests.support.exports import REAL, event_of, mapped_of, source_named
 
@@ -235,3 +243,73 @@ def test_real_records_are_events_or_of_another_source(path: Any) -> None:
             assert any(word in found.reason for word in words), found
     assert outcomes.total() > 0
     assert outcomes["unknown"] < outcomes.total() / 10
+
+
+# Masks over what records repeat
+
+HIDDEN = ("actor.id", "actor.name", "actor.key_id", "source.ip", "source.user_agent")
+
+
+def everything_filled(name: str) -> dict[str, Any]:
+    """A record that has a value at every path that the hidden members are taken from."""
+    definition = shipped(name)
+    record: dict[str, Any] = json.loads(json.dumps(RECORDS.get(name, OTHERS.get(name))))
+    for member in HIDDEN:
+        for path in paths_of(definition.members.get(member, Value(()))):
+            inner: Any = record
+            for step, following in itertools.pairwise((*path.steps, None)):
+                key = step.name if isinstance(step, Step) else 0
+                value: Any = [{}] if isinstance(following, Item) else {}
+                if following is None:
+                    value = "192.0.2.77" if member == "source.ip" else f"secret-{member}"
+                if isinstance(inner, list):
+                    inner[0] = inner[0] if inner[0] and following else value
+                elif following is None or not isinstance(inner.get(key), dict | list):
+                    inner[key] = value
+                inner = inner[key]
+    return record
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "cloudtrail": {"eventName": "a", "eventSource": "s3.amazonaws.com"},
+    "github": {"action": "a.b", "org": "o"},
+    "kubernetes": {
+        "apiVersion": "audit.k8s.io/v1", "kind": "Event", "auditID": "1", "verb": "get",
+        "sourceIPs": ["192.0.2.77"],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("member", HIDDEN)
+@pytest.mark.parametrize("name", sorted({*RECORDS, *OTHERS}))
+def test_what_hides_a_member_hides_what_it_was_taken_from(name: str, member: str) -> None:
+    declare_copies(Sources({}).copies())
+    definition = shipped(name)
+    if not definition.root:
+        assert name in ("ecs", "ocsf", "cloudevents"), "their categories are those of anybody"
+        return
+    if member not in definition.members:
+        return
+    found = source_named(name).draft(json.dumps(everything_filled(name)).encode())
+    group, _, inner = member.partition(".")
+    secret = json.loads(b"{" + found.draft.tail).get(group, {}).get(inner)
+    if secret is None or isinstance(definition.members[member].origins[0], ConstantValue):
+        return
+    stored = Event(
+        1, found.draft.tenant, found.draft.category, found.draft.action, "unknown", 1,
+        found.draft.actor, "", b"",
+        b'{"cursor":"' + b"0" * 31 + b'","recorded_at":"x",' + found.draft.tail,
+    )  # fmt: skip
+    left = json.loads(masked(stored, Masks(mask=(member,))).json)["data"]
+    for path in paths_of(definition.members[member]):
+        steps = tuple(step for step in path.steps)
+        assert value_at(left, steps) in (None, "***"), path
+
+
+def test_copies_are_those_of_events_of_the_source_alone() -> None:
+    declare_copies(Sources({}).copies())
+    tail = b'"id":"1","category":"app","action":"a","data":{"userIdentity":{"type":"x"}}}'
+    event = Event(1, "t", "app", "a", "unknown", 1, "", "", b"", b"")
+    json_ = b'{"cursor":"' + b"0" * 31 + b'","recorded_at":"x",' + tail
+    shown = masked(msgspec.structs.replace(event, json=json_), Masks(mask=("actor.id",)))
+    assert json.loads(shown.json)["data"] == {"userIdentity": {"type": "x"}}
