@@ -1,21 +1,24 @@
 """What destinations cost: many of them, idle ones, dead ones, and beside live streams.
 
-    python tests/shippers/crowd.py [idle,live,latency,cost]
+    python tests/shippers/crowd.py [idle,live,latency,cost,failover]
 
 Whatever is compared is measured in turns. Processor time is that of the gateway.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
+import random
 import statistics
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,14 +29,18 @@ sys.path.insert(0, str(ROOT))
 
 from scene import Scene  # noqa: E402
 
+from gateway.adapters.postgres.database import SCHEMA  # noqa: E402
 from tests.benchmarks.machine import cpu_seconds  # noqa: E402
+from tests.support.gateway_process import GatewayProcess  # noqa: E402
 from tests.support.loaded_program import end_loader  # noqa: E402
-from tests.support.machine_time import patience  # noqa: E402
+from tests.support.machine_time import eventually, patience  # noqa: E402
 from tests.support.services.ports import free_port  # noqa: E402
+from tests.support.services.postgres import PostgresServer, installations  # noqa: E402
 
 DESTINATIONS, DOWN, IDLE = 50, 10, 100
 _ROUNDS, _SECONDS, _RATE = 4, 4.0, 100
 _EVENTS = 50_000
+_KILLS = 5
 _PAGE = 1000
 
 
@@ -42,11 +49,21 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Sink
 
     def do_POST(self) -> None:
+        self.server.at_once += 1
+        self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+        try:
+            self._take()
+        finally:
+            self.server.at_once -= 1
+
+    def _take(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip" and self.server.times is not None:
             now = time.monotonic()
             for line in gzip.decompress(body).splitlines():
-                self.server.times[json.loads(line)["id"]] = now
+                name = json.loads(line)["id"]
+                self.server.times[name] = now
+                self.server.counts[name] += 1
         self.send_response(204)
         self.end_headers()
 
@@ -58,6 +75,12 @@ class _Sink(ThreadingHTTPServer):
     daemon_threads = True
     # When each event arrived, by its id, if that is wanted.
     times: dict[str, float] | None = None
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self.counts: Counter[str] = Counter()
+        # Requests under way, and most that there were.
+        self.at_once = self.most_at_once = 0
 
 
 @contextmanager
@@ -92,7 +115,7 @@ def make(one: Scene, name: str, port: int, **members: Any) -> None:
     })  # fmt: skip
 
 
-def share_of_core(one: Scene, seconds: float = 8.0) -> float:
+def share_of_core(one: Scene, seconds: float = 5.0) -> float:
     """Share of a core that the gateway takes."""
     pids, began = [one.gateway.pid], time.monotonic()
     before = cpu_seconds(pids)
@@ -107,7 +130,7 @@ def idle() -> None:
             make(many, f"d{number}", server.server_address[1])
         post(dead, 0, 100)
         make(dead, "dead", free_port())
-        time.sleep(8)
+        time.sleep(5)
         shares = [[share_of_core(one) for one in (none, many, dead)] for _ in range(2)]
         columns = zip(*shares, strict=True)
         for name, column in zip(("none", f"{IDLE} idle", "one dead"), columns, strict=True):
@@ -291,7 +314,89 @@ def deliver(one: Scene, name: str, port: int, members: dict[str, Any]) -> None:
     one.ask("POST", f"/v1/destinations/{name}/pause", {"reason": "measured"})
 
 
-PARTS = {"idle": idle, "live": live, "latency": latency, "cost": cost}
+def failover() -> None:
+    """Two gateways on one PostgreSQL: the one that delivers is killed at random moments."""
+    asyncio.run(_failover(random.Random(), random.randrange(2**32)))
+
+
+async def _failover(chance: random.Random, seed: int) -> None:
+    chance.seed(seed)
+    print(f"seed {seed}")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        server = stack.enter_context(sink())
+        server.times = {}
+        postgres = stack.enter_context(PostgresServer(installations()[max(installations())]))
+        async with postgres.database(SCHEMA) as url:
+            settings = {
+                "AUDIT_GATEWAY_STORE__URL": url,
+                "AUDIT_GATEWAY_DESTINATIONS__ALLOW_NETWORKS": "127.0.0.0/8",
+            }
+
+            def start(*, shows_key: bool = False) -> GatewayProcess:
+                made = GatewayProcess(folder, settings=settings, shows_key=shows_key)
+                stack.callback(made.kill)
+                return made
+
+            gateways = [start(shows_key=True), start()]
+            key = gateways[0].first_key
+            status, said = gateways[0].ask("POST", "/v1/destinations", key, {
+                "name": "d", "type": "http", "key": key.split("_")[1],
+                "select": {"category": "auth"},
+                "settings": {"url": f"http://127.0.0.1:{server.server_address[1]}/"},
+                "batch": {"max_wait": "50ms"},
+            })  # fmt: skip
+            assert status == 201, said
+            sent: set[str] = set()
+            pauses = [_killed(gateways, key, start, server, sent, chance) for _ in range(_KILLS)]
+            await eventually(lambda: server.times.keys() >= sent, "all arrived")
+            lost = len(sent - server.times.keys())
+            print(
+                f"{_KILLS} kills, sent {len(sent)}, lost {lost}, "
+                f"repeated {server.counts.total() - len(server.counts)}, "
+                f"at once {server.most_at_once}, goes on after at most {max(pauses):.1f} s"
+            )
+
+
+def _killed(
+    gateways: list[GatewayProcess],
+    key: str,
+    start: Callable[[], GatewayProcess],
+    server: _Sink,
+    sent: set[str],
+    chance: random.Random,
+) -> float:
+    """Kill the holder while events come; seconds until another delivers."""
+    assert server.times is not None
+
+    def send(gateway: GatewayProcess) -> None:
+        ids = [f"f{len(sent) + number}" for number in range(5)]
+        events = [{"id": one, "category": "auth", "action": "login"} for one in ids]
+        status, said = gateway.ask("POST", "/v1/events", key, events)
+        assert status == 201, said
+        sent.update(ids)
+
+    deadline = time.monotonic() + chance.uniform(0.5, 3)
+    while time.monotonic() < deadline:
+        send(chance.choice(gateways))
+        time.sleep(0.02)
+    replica = ""
+    while not replica:
+        replica = gateways[0].ask("GET", "/v1/destinations/d", key)[1].get("replica", "")
+    [holder] = [one for one in gateways if replica.endswith(f"-{one.pid}")]
+    [other] = [one for one in gateways if one is not holder]
+    holder.kill()
+    began = time.monotonic()
+    while not any(at > began + 0.2 for at in list(server.times.values())[-5:]):
+        send(other)
+        time.sleep(0.05)
+        assert time.monotonic() < began + patience(60)
+    seconds = time.monotonic() - began
+    gateways[:] = [other, start()]
+    return seconds
+
+
+PARTS = {"idle": idle, "live": live, "latency": latency, "cost": cost, "failover": failover}
 
 if __name__ == "__main__":
     for part in sys.argv[1].split(",") if len(sys.argv) > 1 else PARTS:

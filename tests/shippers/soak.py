@@ -151,7 +151,7 @@ def _phase(
             cells[row.name] = cell = _cell(sent, row.counts())
             if cell.arrived == len(sent):
                 waiting.remove(row)
-            elif row.forgets and _level(scene, row.destination):
+            elif row.forgets and _level(scene, row.destination) and _shown(sent, row) == cell:
                 # It has acknowledged what it has not: sent again, everything is there.
                 _replay(scene, row.destination)
                 after = _awaited(sent, row.counts)
@@ -178,6 +178,12 @@ def _cell(sent: set[str], counts: Counter[str]) -> Cell:
     return Cell(len(sent), len(arrived), sum(counts[one] - 1 for one in arrived))
 
 
+def _shown(sent: set[str], row: Row) -> Cell:
+    """What a receiver has that shows events a little later than it takes them."""
+    time.sleep(5)
+    return _cell(sent, row.counts())
+
+
 def _awaited(sent: set[str], counts: Callable[[], Counter[str]]) -> Cell:
     deadline = time.monotonic() + _SETTLING / 3
     while (cell := _cell(sent, counts())).arrived < len(sent) and time.monotonic() < deadline:
@@ -198,10 +204,13 @@ def _replay(scene: Scene, name: str) -> None:
 def _print(rows: Sequence[Row], table: dict[str, dict[str, Cell]]) -> None:
     print("| | " + " | ".join(table) + " |\n| --- |" + " --- |" * len(table))
     for row in rows:
-        print(f"| {row.name} | " + " | ".join(_shown(one[row.name]) for one in table.values()), "|")
+        print(
+            f"| {row.name} | " + " | ".join(_cell_shown(one[row.name]) for one in table.values()),
+            "|",
+        )
 
 
-def _shown(cell: Cell) -> str:
+def _cell_shown(cell: Cell) -> str:
     lost = cell.sent - cell.arrived
     replayed = f", {cell.replayed} by replay" if cell.replayed else ""
     return f"{cell.sent}, {cell.arrived}, {lost}, {cell.repeated}{replayed}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,10 @@ from gateway.delivery.outlets.outlet import (
     outbound_of,
 )
 from gateway.delivery.reduction import encode_within_limits, reduce
+
+# Least share of its wait after which a batch is due: those of many destinations, which all begin with
+# the same event, are not to be encoded and sent in one moment.
+_SOONEST = 0.75
 
 
 class EncodedBatch(NamedTuple):
@@ -80,7 +85,7 @@ class OpenBatch:
 
     def __init__(self, outlet: Outlet, batch: DestinationBatch) -> None:
         self._outlet = outlet
-        self._most_events, self._most_bytes, self._max_wait = batch_bounds(batch, outlet.limits)
+        self._most_events, self._most_bytes, self.max_wait = batch_bounds(batch, outlet.limits)
         self._begin()
 
     def __len__(self) -> int:
@@ -95,7 +100,7 @@ class OpenBatch:
         encoded = encode_within_limits(self._outlet, outbound_of(line))
         more = 0 if encoded is None else len(encoded.body)
         if not self._lines:
-            self._due = now + self._max_wait
+            self._due = now + self.max_wait * random.uniform(_SOONEST, 1)
         elif self._size + more > self._most_bytes:
             self.full = True
             return False

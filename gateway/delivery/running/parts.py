@@ -92,9 +92,10 @@ class DeliveryParts:
         position: int,
         wake: Callable[[], None],
         interrupt: Callable[[], None],
+        max_wait: float,
     ) -> DeliveryStream:
-        """Stream of what the key of a destination may see, from a position on. Raises `Stopped` or
-        `GatewayError` if it may not be opened."""
+        """Stream of what the key of a destination may see, from a position on, for batches that
+        wait so long. Raises `Stopped` or `GatewayError` if it may not be opened."""
         definition = destination.definition
         select, selected = definition.select.scope(), definition.select.compiled_filter()
         key = await self.newest_key(definition.key)
@@ -110,7 +111,12 @@ class DeliveryParts:
                 if known is None or self._decide(known).view != decided.view:
                     view = None
             # No `await` from here on: enforcement knows the stream once it is open.
-            inbox = Inbox(lambda gap: self._gap(destination, gap), wake)
+            inbox = Inbox(
+                lambda gap: self._gap(destination, gap),
+                wake,
+                lambda: distance(stream.cursor, self.log.head),
+                max_wait,
+            )
             interest = Interest(StreamQuery(select, view, selected), OUTBOUND)
             stream = DeliveryStream(interest, inbox, key.id, position, interrupt)
         except BaseException:

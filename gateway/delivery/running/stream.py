@@ -20,6 +20,9 @@ from gateway.wire.framing import End, Wire, control_json
 # Lines that wait for the receiver beside the batch that is being sent.
 _ROOM = 500
 _LONGEST_WAIT = 3600.0
+# Events that are few enough to wait for others, and the longest that they do.
+_FEW = 100
+_LONGEST_PAUSE = 0.1
 
 
 class OutboundWire(Wire):
@@ -60,15 +63,26 @@ class Inbox:
     vanished = False
     waited = 0
 
-    def __init__(self, on_gap: Callable[[bytes], None], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_gap: Callable[[bytes], None],
+        wake: Callable[[], None],
+        behind: Callable[[], int],
+        max_wait: float,
+    ) -> None:
+        """`behind` is how many events of the log are not read, and `max_wait` how many seconds an
+        event may wait for its batch."""
         self.lines: deque[bytes] = deque()
+        self._behind = behind
+        # As each reading costs the same: a batch of a second has those of ten, not of each event.
+        self._pause = min(_LONGEST_PAUSE, max_wait / 10)
         self.closed = False
         self.unsent = 0
         self.subscription: DeliveryStream | None = None
         self.hub: Hub | None = None
         self._on_gap = on_gap
         self._wake = wake
-        self._taken = Notifier()
+        self._taken, self._ended = Notifier(), Notifier()
 
     @property
     def clear(self) -> bool:
@@ -97,6 +111,9 @@ class Inbox:
     async def drained(self) -> None:
         while not self.closed and len(self.lines) >= _ROOM:
             await self._taken.until(lambda: self.closed or len(self.lines) < _ROOM, _LONGEST_WAIT)
+        # In front of a batch that is not full.
+        if self.lines and not self.closed and self._behind() < _FEW:
+            await self._ended.until(lambda: self.closed, self._pause)
 
     def finish(self, last: bytes, within: float) -> None:
         self.abort()
@@ -107,6 +124,7 @@ class Inbox:
         self.lines.clear()
         self.unsent = 0
         self._taken.notify()
+        self._ended.notify()
         stream = self.subscription
         if self.hub is not None and stream is not None:
             self.hub.forget(stream)

@@ -186,10 +186,11 @@ class DeliveryWorker:
             epoch, offset = parse_cursor(verdict.cursor)
             if epoch == self._parts.log.epoch:
                 self._confirmed = later(self._confirmed, offset)
-        self._stream = await self._parts.open_stream(
-            self.destination, self._confirmed, self._woken.notify, self.interrupt
-        )
         self._opened = OpenBatch(self._outlet, self.destination.definition.batch)
+        self._stream = await self._parts.open_stream(
+            self.destination, self._confirmed, self._woken.notify, self.interrupt,
+            self._opened.max_wait,
+        )  # fmt: skip
         self.receipts = Receipts(
             self._outlet, self._parts.tasks, self._confirmed_later, self._woken.notify
         )
@@ -275,8 +276,7 @@ class DeliveryWorker:
 
     async def _carry(self, batch: EncodedBatch) -> None:
         """Send a batch until each event of it is delivered or rejected, or the session ends."""
-        machine = batch.machine(self._whole, self._refused)
-        told = 0
+        machine, told = batch.machine(self._whole, self._refused), 0
         while (attempt := machine.next(self._most())) is not None:
             if self._leaves:
                 break
