@@ -17,8 +17,8 @@ from gateway.delivery.outlets.outlet import (
 )
 from gateway.delivery.reduction import encode_within_limits, reduce
 
-# Least share of its wait after which a batch is due: those of many destinations, which all begin with
-# the same event, are not to be encoded and sent in one moment.
+# Least share of its wait after which a batch is due: those of many destinations, which all begin
+# with the same event, are not to be encoded and sent in one moment.
 _SOONEST = 0.75
 
 

@@ -1,4 +1,4 @@
-"""What a destination has read and not sent: when more is read."""
+"""What a destination has read and not sent: when more is read, and when a batch is due."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import asyncio
 
 import pytest
 
+from gateway.delivery.definition import DestinationBatch
+from gateway.delivery.outlets.http import HTTP
 from gateway.delivery.running import stream
+from gateway.delivery.running.encoded_batch import OpenBatch
 from gateway.delivery.running.stream import Inbox
+from tests.support.outbound_events import outbound_event
+from tests.support.outlets import new_outlet
 
 LINE = b'{"cursor":"a"}\n'
 
@@ -41,3 +46,14 @@ async def test_more_is_read_by_itself_within_a_tenth_of_the_wait_for_a_batch() -
     inbox = Inbox(lambda gap: None, lambda: None, lambda: 0, 0.01)
     inbox.write(LINE)
     await inbox.drained()
+
+
+def test_batches_of_many_destinations_that_begin_together_are_due_one_after_the_other() -> None:
+    outlet = new_outlet(HTTP, {"url": "https://siem.example.org"}, transport=object())
+    line, left = outbound_event(1).event.json, set()
+    for _ in range(20):
+        opened = OpenBatch(outlet, DestinationBatch(max_wait="8s"))
+        assert opened.add(line, 100.0)
+        left.add(opened.left(100.0))
+    assert len(left) > 10
+    assert 6 <= min(left) < max(left) <= 8
