@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
+from gateway.access.grants.copies import Copies, declare_copies, declared_copies
 from gateway.access.policy.decision import Projection
 from gateway.event import Event
 from gateway.filters.expression import FilterCost, Undecided
@@ -99,7 +100,9 @@ class EventSelector:
                 break
             count, size = count + 1, size + len(event.json)
         seconds = self._work.budget.slice_seconds
-        work = partial(select_in_process, self.query, events[:count], self._most, seconds)
+        work = partial(
+            select_in_process, self.query, events[:count], self._most, seconds, declared_copies()
+        )
         selected, examined, cost = await self._slices.in_process(work)
         self.cost.add(cost)
         return selected, examined
@@ -156,10 +159,16 @@ def _select(
 
 
 def select_in_process(
-    query: StreamQuery, events: Sequence[Event], most_steps: int, seconds: float
+    query: StreamQuery,
+    events: Sequence[Event],
+    most_steps: int,
+    seconds: float,
+    copies: Mapping[str, Copies],
 ) -> tuple[list[Event], int, FilterCost]:
     """Select from the first events within some seconds and steps; return the selected ones, how
-    many were examined, and the cost."""
+    many were examined, and the cost. Masks hide `copies` there as they do here."""
+    if copies != declared_copies():
+        declare_copies(copies)
     project, cost = _matcher(query)
     cost.events = cost.steps = cost.exceeded = 0
     ends = time.perf_counter() + seconds

@@ -44,8 +44,8 @@ ALLOWED = {
     ),
     "streaming/consumers": "filters access/credentials",
     "streaming": (
-        "filters formats scheduling wire access/keys access/policy access/limits access log "
-        "streaming/live streaming/consumers"
+        "filters formats scheduling wire access/grants access/keys access/policy access/limits "
+        "access log streaming/live streaming/consumers"
     ),
     "oversight/access_log": (
         "filters scheduling wire access/grants access/keys access/usage access/policy "

@@ -42,6 +42,11 @@ def declare_copies(by_root: Mapping[str, Copies]) -> None:
     _by_root.update({**by_root, RESERVED: OWN_COPIES})
 
 
+def declared_copies() -> Mapping[str, Copies]:
+    """What `declare_copies` has to be told in another process that masks the same."""
+    return {root: copies for root, copies in _by_root.items() if root != RESERVED}
+
+
 def root_of_copies(category: str) -> str | None:
     """First word of a category whose events have copies; None if these have none."""
     root = category.partition(".")[0]
