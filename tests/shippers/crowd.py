@@ -64,7 +64,9 @@ class _Handler(BaseHTTPRequestHandler):
                 name = json.loads(line)["id"]
                 self.server.times[name] = now
                 self.server.counts[name] += 1
-        self.send_response(204)
+        # Without a body it is a success of `otlp`, too.
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
