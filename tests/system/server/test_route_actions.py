@@ -13,6 +13,7 @@ from gateway.http.routes.table import ROUTES
 # What each route needs, written down a second time: a slip in the table lets somebody in.
 ACTIONS_OF = {
     "ingest": ("ingest",),
+    "ingestRecords": ("ingest",),
     "pull": ("pull",),
     "event": ("pull",),
     "stream": ("stream",),
@@ -66,7 +67,7 @@ CATEGORIES = ["**", "gateway.**"]
 async def call(gateway: Gateway, route: Route, key: str | None, query: str = "") -> Answer:
     """A request that gets no further than to be let in, or that changes nothing."""
     path = route.documented_path.replace("{id}", "x").replace("{name}", "x")
-    path = path.replace("{secret}", "x")
+    path = path.replace("{secret}", "x").replace("{source}", "x")
     wants_nothing = {"Accept": "image/png"}
     return await gateway.request(
         route.method, path + query, key=key, json={}, headers=wants_nothing
