@@ -24,7 +24,8 @@ HEAD = """\
 # section.
 """
 SECTIONS = {
-    "run": (), "image": ("destinations", "otlp"), "dev": ("dev",), "bench": ("dev", "bench"),
+    "run": (), "image": ("destinations", "otlp", "zstd"),
+    "dev": ("dev",), "bench": ("dev", "bench"),
 }  # fmt: skip
 # What builds the program itself: it is installed without fetching anything else.
 BUILDS = "setuptools>=77\n"

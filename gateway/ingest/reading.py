@@ -1,32 +1,28 @@
 """Reading of the records of an export file, one after another.
 
-A file is NDJSON, one JSON array or one object, also several of these behind each other, in UTF-8
-and possibly gzipped; a line may have text before its JSON. What it is shows in the content, never
-in the name. NDJSON is read line by line; only a document is held in memory as a whole. Envelopes
-around records are opened by their source.
+A file is NDJSON, one JSON array or one object, also several of these behind each other, in UTF-8,
+possibly compressed or in a zip archive; a line may have text before its JSON. What it is shows in
+the content, never in the name. NDJSON is read line by line; only a document is held in memory as a
+whole. Envelopes around records are opened by their source.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import re
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import msgspec
 
+from gateway.ingest.compressed import Damaged, NotPlain, joined, plain_files
 from gateway.ingest.split import is_whole, items_of, text_inside
 
 # A document or a line. CloudTrail's documents hold 50 MB at most.
 MAX_UNIT_BYTES = 256 * 1024 * 1024
 _SHOWN_OF_A_LONG_LINE = 1024
 _BOM = b"\xef\xbb\xbf"
-_GZIP = b"\x1f\x8b"
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _JSON_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -39,12 +35,14 @@ class Record:
     """One record, or an envelope around several; `raw` as it was read.
 
     `line` counts from 1. `item` is the place within the array or document that
-    begins on that line, from 1; None for a record that is a line of its own.
+    begins on that line, from 1; None for a record that is a line of its own. `member` is the file
+    within an archive, else "".
     """
 
     line: int
     item: int | None
     raw: bytes
+    member: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,7 @@ class Unreadable:
     item: int | None
     raw: bytes
     reason: str
+    member: str = ""
 
 
 def read_text(text: bytes, most: int) -> Iterator[Record | Unreadable]:
@@ -68,21 +67,24 @@ def read_text(text: bytes, most: int) -> Iterator[Record | Unreadable]:
 
 def read_records(stream: io.BufferedIOBase) -> Iterator[Record | Unreadable]:
     """Records of the stream in order; `Unreadable` for each part that holds none."""
-    start = stream.read(2)
-    if start in _UTF_16:
-        yield Unreadable(1, None, b"", "the file is UTF-16; convert it to UTF-8 first")
-        return
-    plain = _joined(start, stream)
-    units = _units(gzip.GzipFile(fileobj=plain) if start == _GZIP else plain)
+    for file in plain_files(stream):
+        if isinstance(file, NotPlain):
+            yield Unreadable(1, None, b"", file.reason, file.member)
+            continue
+        for found in _read_plain(file.stream):
+            yield replace(found, member=file.member) if file.member else found
+
+
+def _read_plain(stream: io.BufferedIOBase) -> Iterator[Record | Unreadable]:
+    units = _units(stream)
     line = 1
     while True:
         try:
             line, unit = next(units)
         except StopIteration:
             return
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            reason = f"the gzip data is damaged or ends too early behind this line: {error}"
-            yield Unreadable(line, None, b"", reason)
+        except Damaged as error:
+            yield Unreadable(line, None, b"", str(error))
             return
         if len(unit) > MAX_UNIT_BYTES:
             reason = f"longer than {MAX_UNIT_BYTES} bytes without a line break"
@@ -105,7 +107,7 @@ def _units(stream: io.BufferedIOBase) -> Iterator[tuple[int, bytes]]:
             yield number, document
             return
         yield number, head
-        lines = _lines(_joined(rest, stream), number + 1)
+        lines = _lines(joined(rest, stream), number + 1)
         break
     yield from lines
 
@@ -177,28 +179,3 @@ def _records(line: int, unit: bytes, most: int | None = None) -> Iterator[Record
                 yield Unreadable(line, None if alone else place, raw, "a record is a JSON object")
     if reason is not None:
         yield Unreadable(line, place + 1 if place else None, rest, reason)
-
-
-def _joined(head: bytes, rest: io.BufferedIOBase) -> io.BufferedIOBase:
-    return io.BufferedReader(_Joined(head, rest))
-
-
-class _Joined(io.RawIOBase):
-    """Raw stream of bytes that were read already, followed by the rest of their stream."""
-
-    def __init__(self, head: bytes, rest: io.BufferedIOBase) -> None:
-        self._head = head
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read at most once from the rest: a pipe's bytes pass on before a buffer is full."""
-        size = len(buffer)
-        if self._head:
-            taken, self._head = self._head[:size], self._head[size:]
-        else:
-            taken = self._rest.read1(size)
-        buffer[: len(taken)] = taken
-        return len(taken)

@@ -98,8 +98,8 @@ def import_command(
 ) -> None:
     """Import audit records from files, `-` for standard input.
 
-    A file is NDJSON, a JSON array or one object; gzip is recognised, and so are
-    envelopes around records, such as {"Records": [...]}. The record itself is
+    A file is NDJSON, a JSON array or one object; gzip, bz2, xz, zstd and zip are recognised, and
+    so are envelopes around records, such as {"Records": [...]}. The record itself is
     kept unchanged under `data`. Importing a file again does no harm: the same record gets the
     same id, and the gateway counts it as a duplicate.
 

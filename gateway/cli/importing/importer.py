@@ -170,7 +170,8 @@ class Importer:
     def run(self, file: str, stream: io.BufferedIOBase) -> None:
         """Import one file; no record of it is pending on return."""
         for unit in _read(file, stream):
-            place = Place(file, unit.line, unit.item)
+            within = f"{file}/{unit.member}" if unit.member else file
+            place = Place(within, unit.line, unit.item)
             if isinstance(unit, Unreadable):
                 self.count.read += 1
                 self._refuse(place, unit.raw, "", unit.reason)

@@ -8,6 +8,7 @@ import json
 import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -313,3 +314,19 @@ def test_help_has_examples_and_loads_nothing_slow() -> None:
     )
     assert shown.returncode == 0, shown.stderr
     assert "audit-gateway import --source cloudtrail" in shown.stdout
+
+
+def test_records_of_an_archive_are_refused_with_the_name_of_their_member(
+    run: Run, server: IngestServer
+) -> None:
+    with zipfile.ZipFile("in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.ndjson", native(1) + b"oops\n")
+        archive.writestr("folder/b.csv", b"time,user\n1,bob\n")
+    assert run("--url", server.url, "--refused", "no.ndjson", "in.zip")[0] == 1
+    assert {name for _, name in server.stored} == {"1"}
+    places = [json.loads(line) for line in Path("no.ndjson").read_bytes().splitlines()]
+    assert [(one["file"], one["line"]) for one in places] == [
+        ("in.zip/a.ndjson", 2),
+        ("in.zip/folder/b.csv", 1),
+    ]
+    assert "CSV" in places[1]["reason"]
