@@ -7,7 +7,8 @@ through lists: `targets.name` is the name of every target. Masked paths are decl
 `"masked":["actor.name"]`.
 
 Strings and numbers of a pseudonymized member are replaced one by one, also in `data`, and declared
-under `pseudonymized`. Without a domain, or the secret of the time, the member is masked instead.
+under `pseudonymized`. Without a domain, or the secret of the time, the member is masked instead,
+and so is one with very many values, as each takes time and room.
 
 The gateway's own records, and events of sources that say so, repeat other members in `data`: what
 hides a member hides its copies, and what pseudonymizes it masks them.
@@ -229,6 +230,8 @@ class Versions:
         declared: list[str] = []
         tree = hiding.tree_of(self._root)
         members = content.edit(self._members, tree, declared, pseudonymizer)
+        if pseudonymizer is not None:
+            declared += pseudonymizer.masked
         if members is not self._members or not self._whole:
             if declared:
                 declared.sort()

@@ -55,6 +55,11 @@ class Tree:
                 else:
                     self.named.append((name, path, deeper))
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is hidden."""
+        return not (self.gone or self.replaced or self.inner or self.named)
+
     @classmethod
     def of(cls, mask: Iterable[str], drop: Iterable[str], pseudonymize: Iterable[str]) -> Tree:
         """Tree of paths of whole events."""
@@ -131,9 +136,10 @@ class Content:
                 value = members.get(name)
                 if value is None:
                     continue
-                shown = self.hide(value, inner, declared, pseudonymizer)
-                shown = pseudonymizer.replace(shown, path)
-                if shown is not value:
+                if not inner.empty:
+                    value = self.hide(value, inner, declared, pseudonymizer)
+                shown = pseudonymizer.replace(value, path)
+                if shown is not members[name]:
                     if edited is members:
                         edited = members.copy()
                     edited[name] = shown

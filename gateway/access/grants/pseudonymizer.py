@@ -12,26 +12,42 @@ from gateway.access.grants.pseudonym import Pseudonyms, space_of
 MASK = msgspec.Raw(b'"***"')
 # Members of events in which values may be replaced.
 REPLACEABLE = frozenset(("actor", "source", "targets", "request", "reason", "data"))
+# Values of one path in an event: each takes microseconds, and is longer than most that it replaces.
+MOST_VALUES = 1000
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw] | str).decode
 _STRUCTURED, _NUMBERS = b'"{[', b"-0123456789"
 
 
+class _TooManyValues(Exception):
+    """More than `MOST_VALUES` at one path."""
+
+
 class Pseudonymizer:
     """Replaces strings and numbers of one event. `declared` are the paths of grants at which
-    something was replaced."""
+    something was replaced, `masked` those at which it was too much."""
 
-    __slots__ = ("_pseudonyms", "_tenant", "declared")
+    __slots__ = ("_counts", "_pseudonyms", "_tenant", "declared", "masked")
 
     def __init__(self, pseudonyms: Pseudonyms, tenant: str) -> None:
         self._pseudonyms = pseudonyms
         self._tenant = tenant
+        self._counts: dict[str, int] = {}
         self.declared: dict[str, None] = {}
+        self.masked: dict[str, None] = {}
 
     def replace(self, value: Any, granted: str) -> Any:
         """The value at the path of a grant with all strings and numbers in it replaced, but for
-        masks; itself if there is none."""
-        return self._below(value, granted, granted)
+        masks; itself if there is none; masked as a whole with more than `MOST_VALUES`, or behind
+        as many at its path."""
+        known = granted in self.declared
+        try:
+            return self._below(value, granted, granted)
+        except _TooManyValues:
+            if not known:
+                self.declared.pop(granted, None)
+            self.masked[granted] = None
+            return MASK
 
     def _below(self, value: Any, path: str, granted: str) -> Any:
         if value is MASK:
@@ -54,6 +70,10 @@ class Pseudonymizer:
         }
 
     def _replaced(self, value: str, path: str, granted: str) -> msgspec.Raw:
+        count = self._counts.get(granted, 0)
+        if count == MOST_VALUES:
+            raise _TooManyValues
+        self._counts[granted] = count + 1
         self.declared[granted] = None
         pseudonym = self._pseudonyms.of(space_of(path), self._tenant, value)
         return msgspec.Raw(f'"{pseudonym}"'.encode())

@@ -13,6 +13,7 @@ from gateway.access.grants.grant import parse_grant
 from gateway.access.grants.mask import Masks, Versions, domain_of, hiding_of, masked, masked_data
 from gateway.access.grants.mask_templates import MaskTemplates, TemplatedVersions
 from gateway.access.grants.pseudonym import PseudonymDomain, version_of
+from gateway.access.grants.pseudonymizer import MOST_VALUES
 from gateway.errors import InvalidRequest
 from gateway.event import Event
 from gateway.ingest.gateway_event import ACCESS, new_gateway_event
@@ -147,6 +148,27 @@ def test_spelling_does_not_matter_but_for_numbers(draft: MakeDraft) -> None:
     for text, value in ((rb'"\u0041b\/"', "Ab/"), (b"1.50", "1.50"), (b"-0", "-0")):
         spelled = with_json(event, event.json[:-1] + b',"data":{"v":%b}}' % text)
         assert seen(spelled, named("data.v"))["data"]["v"] == pseudonym("data.v", value)
+
+
+def test_a_member_with_too_many_values_is_masked_and_others_are_not(draft: MakeDraft) -> None:
+    many = list(range(MOST_VALUES + 1))
+    event = stored(draft, actor={"id": "u-1"}, data={"few": many[1:], "many": many, "x": "y"})
+    found = seen(event, named("actor.id", "data.few", "data.many", "data.x"))
+    assert found["actor"]["id"] == pseudonym("id", "u-1")
+    assert len(set(found["data"]["few"])) == MOST_VALUES
+    assert found["data"]["many"] == "***"
+    assert found["data"]["x"] == pseudonym("data.x", "y")
+    assert found["masked"] == ["data.many"]
+    assert found["pseudonymized"] == ["actor.id", "data.few", "data.x"]
+
+
+def test_values_behind_too_many_at_their_path_are_masked(draft: MakeDraft) -> None:
+    event = stored(draft, data={"users": [{"id": one} for one in range(MOST_VALUES + 2)]})
+    found = seen(event, named("data.users.id"))
+    ids = [one["id"] for one in found["data"]["users"]]
+    assert ids[MOST_VALUES - 1] == pseudonym("id", str(MOST_VALUES - 1))
+    assert ids[MOST_VALUES:] == ["***", "***"]
+    assert found["masked"] == found["pseudonymized"] == ["data.users.id"]
 
 
 def test_a_nul_in_a_name_of_data_does_not_end_the_space(draft: MakeDraft) -> None:
