@@ -21,6 +21,7 @@ from tests.benchmarks import (
     masks,
     mixed,
     postgres,
+    sources,
 )
 from tests.benchmarks.gateway import Gateway
 from tests.benchmarks.programs import BenchmarkError
@@ -345,6 +346,15 @@ def _authorize(run: Run) -> Measurements:
     ]
 
 
+def _sources(run: Run) -> Measurements:
+    # In turns, so often that a busy machine slows both alike.
+    seconds, turns = run.plan.posting / 10, 5 * run.plan.rounds
+    return [
+        *((name, partial(sources.cost, name, seconds, turns)) for name in sources.SAMPLES),
+        ("rows of a table", partial(sources.row_cost, seconds, turns)),
+    ]
+
+
 def _postgres(run: Run) -> Measurements:
     plan, log, readers = run.plan, run.plan.log // 2, run.plan.moderate
     return [
@@ -388,6 +398,7 @@ SCENARIOS: dict[str, Callable[[Run], Measurements]] = {
     "filters": _filters,
     "masks": _masks,
     "authorize": _authorize,
+    "sources": _sources,
     "postgres": _postgres,
     "workers": _workers,
 }

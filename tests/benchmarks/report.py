@@ -49,6 +49,7 @@ def rows(results: Results) -> list[Row]:
         "ingest": _ingest,
         "mixed": _mixed,
         "authorize": _authorize,
+        "sources": _sources,
         "postgres": _postgres,
         "workers": _workers,
     }
@@ -328,6 +329,20 @@ def _mixed(found: list[dict[str, Any]]) -> list[Row]:
         what, ratio = "mixed: live p99 with/without", one["ratio"]
         lines.append(Row(what, ratio, "x", AT_MOST, 1.5, remark, one["came_in"]))
     return lines
+
+
+def _sources(found: list[dict[str, Any]]) -> list[Row]:
+    return [
+        Row(
+            f"{one['source']}: records mapped / native events decoded",
+            one["throughput_of_native"],
+            "x",
+            AT_LEAST,
+            0.5,
+            f"{one['mapped_us']:.1f} us a record",
+        )
+        for one in found
+    ]
 
 
 def _authorize(found: list[dict[str, Any]]) -> list[Row]:
