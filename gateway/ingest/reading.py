@@ -3,7 +3,8 @@
 A file is NDJSON, one JSON array or one object, also several of these behind each other, in UTF-8,
 possibly compressed or in a zip archive; a line may have text before its JSON. What it is shows in
 the content, never in the name. NDJSON is read line by line; only a document is held in memory as a
-whole. Envelopes around records are opened by their source.
+whole. Envelopes around records are opened by their source. Of a source with a reader lines are
+records of their own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -22,9 +23,13 @@ from gateway.ingest.split import is_whole, items_of, text_inside
 # A document or a line. CloudTrail's documents hold 50 MB at most.
 MAX_UNIT_BYTES = 256 * 1024 * 1024
 _SHOWN_OF_A_LONG_LINE = 1024
+_SEPARATOR = b"\x1e"
 _BOM = b"\xef\xbb\xbf"
 _SPACE = re.compile(r"[ \t\n\r]*")
 _JSON_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+# Whether a record goes on behind a line, by the line and what was said of the one before.
+GoesOn = Callable[[bytes, bool], bool]
 
 _any_value = msgspec.json.Decoder(msgspec.Raw)
 _text_decoder = json.JSONDecoder()
@@ -56,27 +61,31 @@ class Unreadable:
     member: str = ""
 
 
-def read_text(text: bytes, most: int) -> Iterator[Record | Unreadable]:
+def read_text(
+    text: bytes, most: int, goes_on: GoesOn | None = None
+) -> Iterator[Record | Unreadable]:
     """Records of a text in memory, which is not looked at as compressed.
 
     Raises `PayloadTooLarge` if one array has more than `most` items.
     """
-    for line, unit in _units(io.BytesIO(text)):
-        yield from _records(line, unit, most)
+    for line, unit in _units(io.BytesIO(text), goes_on):
+        yield from _records(line, unit, most, goes_on is not None)
 
 
-def read_records(stream: io.BufferedIOBase) -> Iterator[Record | Unreadable]:
+def read_records(
+    stream: io.BufferedIOBase, goes_on: GoesOn | None = None
+) -> Iterator[Record | Unreadable]:
     """Records of the stream in order; `Unreadable` for each part that holds none."""
     for file in plain_files(stream):
         if isinstance(file, NotPlain):
             yield Unreadable(1, None, b"", file.reason, file.member)
             continue
-        for found in _read_plain(file.stream):
+        for found in _read_plain(file.stream, goes_on):
             yield replace(found, member=file.member) if file.member else found
 
 
-def _read_plain(stream: io.BufferedIOBase) -> Iterator[Record | Unreadable]:
-    units = _units(stream)
+def _read_plain(stream: io.BufferedIOBase, goes_on: GoesOn | None) -> Iterator[Record | Unreadable]:
+    units = _units(stream, goes_on)
     line = 1
     while True:
         try:
@@ -90,14 +99,15 @@ def _read_plain(stream: io.BufferedIOBase) -> Iterator[Record | Unreadable]:
             reason = f"longer than {MAX_UNIT_BYTES} bytes without a line break"
             yield Unreadable(line, None, unit[:_SHOWN_OF_A_LONG_LINE], reason)
         else:
-            yield from _records(line, unit)
+            yield from _records(line, unit, None, goes_on is not None)
 
 
-def _units(stream: io.BufferedIOBase) -> Iterator[tuple[int, bytes]]:
+def _units(stream: io.BufferedIOBase, goes_on: GoesOn | None) -> Iterator[tuple[int, bytes]]:
     """`(line number, text)` of each line, or of the one document that spans lines."""
-    lines = _lines(stream, 1)
+    lines = _lines(stream, 1, goes_on)
     for number, head in lines:
-        if len(head) > MAX_UNIT_BYTES or _values(head)[1] is None:
+        is_text = goes_on is not None and not _is_json(head)
+        if is_text or len(head) > MAX_UNIT_BYTES or _values(head)[1] is None:
             yield number, head
             break
         # This is either a document of several lines or NDJSON with a broken first line.
@@ -107,20 +117,49 @@ def _units(stream: io.BufferedIOBase) -> Iterator[tuple[int, bytes]]:
             yield number, document
             return
         yield number, head
-        lines = _lines(joined(rest, stream), number + 1)
+        lines = _lines(joined(rest, stream), number + 1, goes_on)
         break
     yield from lines
 
 
-def _lines(stream: io.BufferedIOBase, number: int) -> Iterator[tuple[int, bytes]]:
-    """`(line number, text)` of the lines that are not blank; one too long comes cut."""
+def _lines(
+    stream: io.BufferedIOBase, number: int, goes_on: GoesOn | None
+) -> Iterator[tuple[int, bytes]]:
+    """`(line number, text)` of the lines that are not blank, with those on which a record goes on;
+    one too long comes cut."""
     while raw := stream.readline(MAX_UNIT_BYTES + 1):
+        begin = number
+        number += 1
+        _pass_rest(stream, raw)
+        if goes_on is not None and goes_on(raw, False) and not _is_json(raw.lstrip()):
+            raw, added = _with_following(stream, raw, goes_on)
+            number += added
         line = raw.removeprefix(_BOM).strip()
         if line:
-            yield number, line if len(raw) <= MAX_UNIT_BYTES else raw
-        while not raw.endswith(b"\n") and (raw := stream.readline(MAX_UNIT_BYTES)):
-            pass
-        number += 1
+            yield begin, line if len(raw) <= MAX_UNIT_BYTES else raw
+
+
+def _pass_rest(stream: io.BufferedIOBase, raw: bytes) -> None:
+    """Pass over the rest of a line that is too long."""
+    while not raw.endswith(b"\n") and (raw := stream.readline(MAX_UNIT_BYTES)):
+        pass
+
+
+def _with_following(stream: io.BufferedIOBase, raw: bytes, goes_on: GoesOn) -> tuple[bytes, int]:
+    """A line with those on which its record goes on, and how many these are.
+
+    A record that does not end takes all that follows: whoever wrote its text must not choose where
+    the next record begins.
+    """
+    parts, size, is_open = [raw], len(raw), True
+    added = 0
+    while is_open and (raw := stream.readline(MAX_UNIT_BYTES)):
+        is_open = goes_on(raw, is_open)
+        added += raw.endswith(b"\n")
+        if size <= MAX_UNIT_BYTES:
+            parts.append(raw)
+            size += len(raw)
+    return b"".join(parts), added
 
 
 def _values(text: bytes) -> tuple[list[bytes], str | None, bytes]:
@@ -162,10 +201,19 @@ def _past_space(text: str, begin: int) -> int:
     return match.end()
 
 
-def _records(line: int, unit: bytes, most: int | None = None) -> Iterator[Record | Unreadable]:
+def _is_json(unit: bytes) -> bool:
+    return unit.lstrip(_SEPARATOR)[:1] in (b"{", b"[")
+
+
+def _records(
+    line: int, unit: bytes, most: int | None, has_text: bool
+) -> Iterator[Record | Unreadable]:
+    if has_text and not _is_json(unit):
+        yield Record(line, None, unit)
+        return
     values, reason, rest = _values(unit)
     if not values and (inside := text_inside(unit)) is not None and inside != unit:
-        yield from _records(line, inside, most)
+        yield from _records(line, inside, most, False)
         return
     place = 0
     for value in values:

@@ -300,6 +300,13 @@ def text_inside(line: bytes) -> bytes | None:
     return line[begin:] if begin >= 0 and line.endswith(b"}") else None
 
 
+def behind_runtime(line: bytes) -> bytes:
+    """What stands behind the words of a container runtime before a full line; the line if there are
+    none."""
+    found = _CRI.match(line)
+    return line[found.end() :] if found is not None and found[1] == b"F" else line
+
+
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 

@@ -36,8 +36,11 @@ ALLOWED = {
     "log": "filters access/policy",
     "ingest": "filters access/credentials log",
     "ingest/mapping": "filters ingest",
-    "ingest/sources/vendors": "ingest/mapping",
-    "ingest/sources": "filters ingest ingest/mapping ingest/sources/vendors",
+    "ingest/sources/readers": "",
+    "ingest/sources/vendors": "ingest/mapping ingest/sources/readers",
+    "ingest/sources": (
+        "filters ingest ingest/mapping ingest/sources/readers ingest/sources/vendors"
+    ),
     "streaming/live": (
         "filters/cel filters formats scheduling wire access/grants access/usage access/policy "
         "access/limits log"
@@ -250,7 +253,7 @@ PURE_PACKAGES = (
     ".", "settings", "filters/cel", "filters", "formats", "wire", "access/credentials",
     "access/grants", "access/keys", "access/usage", "access/policy", "access/limits", "access",
     "access/administration", "delivery", "log", "ingest", "ingest/mapping",
-    "ingest/sources/vendors", "ingest/sources", "streaming/consumers",
+    "ingest/sources/readers", "ingest/sources/vendors", "ingest/sources", "streaming/consumers",
     "oversight/access_log", "oversight/detection", "oversight", "oversight/review",
     "delivery/connect", "delivery/files", "delivery/outlets", "client/protocol",
 )  # fmt: skip

@@ -21,6 +21,7 @@ from gateway.errors import GatewayError, InvalidRequest
 
 if TYPE_CHECKING:
     from gateway.cli.importing.importer import Importer, RefusedFiles
+    from gateway.ingest.reading import GoesOn
     from gateway.ingest.sink import Sink
     from gateway.ingest.sources.lines import MakeLines
 
@@ -111,11 +112,13 @@ def import_command(
     if tenant is not None and not _TENANT.fullmatch(tenant):
         raise InvalidRequest(f"--tenant {tenant}: a tenant is 1 to 64 of a-z, 0-9, `.`, `_`, `-`")
     _check_refused_file(refused_file, files)
-    lines = make_lines(source_name, tenant, cluster)
+    lines, goes_on = make_lines(source_name, tenant, cluster)
     with _progress(files) as (advance, say), RefusedFiles(refused_file) as refused:
         sink = make_sink(url, key_file, data, say, mapped=source_name != NATIVE)
         try:
-            importer = Importer(lines, sink, refused, batch=batch, progress=advance)
+            importer = Importer(
+                lines, sink, refused, batch=batch, progress=advance, goes_on=goes_on
+            )
             _run(importer, files)
         finally:
             sink.close()
@@ -124,15 +127,19 @@ def import_command(
         click.get_current_context().exit(1)
 
 
-def make_lines(source_name: str, tenant: str | None, cluster: str | None) -> MakeLines:
-    """The mapping of a source, by its name or the file of its definition."""
+def make_lines(
+    source_name: str, tenant: str | None, cluster: str | None
+) -> tuple[MakeLines, GoesOn | None]:
+    """The mapping of a source, by its name or the file of its definition, and how its lines are
+    read."""
     from gateway.ingest.sources.catalog import definition_named, make_source
     from gateway.ingest.sources.lines import lines_of, native_lines
 
     if source_name == NATIVE:
-        return native_lines(tenant)
+        return native_lines(tenant), None
     options = {} if cluster is None else {"cluster": cluster}
-    return lines_of(make_source(definition_named(source_name), options), tenant)
+    source = make_source(definition_named(source_name), options)
+    return lines_of(source, tenant), source.goes_on
 
 
 def make_sink(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.errors import InvalidRequest
-from gateway.ingest.reading import Record, Unreadable, read_records
+from gateway.ingest.reading import GoesOn, Record, Unreadable, read_records
 from gateway.ingest.sink import Sink
 from gateway.ingest.sources.lines import Line, MakeLines, one_line
 from gateway.ingest.sources.source import TIME_UNKNOWN, TRUNCATED, NotMapped
@@ -126,9 +126,11 @@ def refused_path(file: str) -> Path:
     return Path(("stdin" if file == STDIN else file) + ".refused.ndjson")
 
 
-def _read(file: str, stream: io.BufferedIOBase) -> Iterator[Record | Unreadable]:
+def _read(
+    file: str, stream: io.BufferedIOBase, goes_on: GoesOn | None
+) -> Iterator[Record | Unreadable]:
     try:
-        yield from read_records(stream)
+        yield from read_records(stream, goes_on)
     except OSError as error:
         raise InvalidRequest(f"{file} cannot be read: {error.strerror}") from None
 
@@ -146,7 +148,8 @@ def _is_json(raw: bytes) -> bool:
 class Importer:
     """Sends the records of files, one file after another.
 
-    `progress` is called after each batch with the file and the bytes read of it.
+    `progress` is called after each batch with the file and the bytes read of it. `goes_on` is that
+    of the source.
     """
 
     def __init__(
@@ -157,6 +160,7 @@ class Importer:
         *,
         batch: int,
         progress: Callable[[str, int], None] = lambda file, position: None,
+        goes_on: GoesOn | None = None,
     ) -> None:
         self.count = Count()
         self._lines = lines
@@ -164,12 +168,13 @@ class Importer:
         self._refused = refused
         self._batch = batch
         self._progress = progress
+        self._goes_on = goes_on
         self._waiting: list[tuple[Line, Place]] = []
         self._waiting_bytes = 0
 
     def run(self, file: str, stream: io.BufferedIOBase) -> None:
         """Import one file; no record of it is pending on return."""
-        for unit in _read(file, stream):
+        for unit in _read(file, stream, self._goes_on):
             within = f"{file}/{unit.member}" if unit.member else file
             place = Place(within, unit.line, unit.item)
             if isinstance(unit, Unreadable):

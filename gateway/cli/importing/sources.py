@@ -86,7 +86,7 @@ def check(name: str, as_json: bool, files: tuple[str, ...]) -> None:
     for file in files:
         with opened(file) as stream:
             try:
-                for unit in read_records(stream):
+                for unit in read_records(stream, source.goes_on):
                     if isinstance(unit, Unreadable):
                         checking.unreadable(unit.reason)
                         continue

@@ -103,7 +103,7 @@ class Decoder:
         slices = self._work.slices(key_id)
         slices.start()
         index = size = 0
-        for unit in read_text(body, most):
+        for unit in read_text(body, most, source.goes_on):
             if isinstance(unit, Unreadable):
                 made: Iterable[Mapped | NotMapped] = (NotMapped(unit.raw, "", unit.reason),)
             else:

@@ -16,6 +16,8 @@ from gateway.ingest.mapping.path import Condition, Member, Path, Step
 # A path that begins with this names an option of the source, such as `$cluster`.
 OPTION = "$"
 OPTIONS = ("cluster",)
+# Readers of records that are text.
+READERS = ("postgres_csv",)
 GROUPS: dict[str, tuple[str, ...]] = {
     "actor": ("type", "id", "name", "key_id"),
     "source": ("service", "ip", "port", "user_agent"),
@@ -114,6 +116,8 @@ class SourceDefinition(msgspec.Struct, frozen=True, kw_only=True):
     needs: str = ""
     skip: Condition = ()
     envelopes: tuple[str, ...] = ()
+    # What reads records that are text; "" where they are JSON.
+    reader: str = ""
     ignore_case: bool = False
     loose: bool = False
     members: dict[str, Value]

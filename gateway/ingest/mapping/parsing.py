@@ -19,6 +19,7 @@ from gateway.ingest.mapping.definition import (
     GROUPS,
     OPTION,
     OPTIONS,
+    READERS,
     SINGLE,
     TARGET,
     ConstantValue,
@@ -46,8 +47,8 @@ from gateway.ingest.mapping.values import CONVERSIONS, action, category, tenant
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _EVENT = (*SINGLE, *GROUPS, "targets", "copies")
 _TOP = (
-    "name", "title", "documentation", "version", "when", "skip", "envelopes", "ignore_case", "root",
-    "event",
+    "name", "title", "documentation", "version", "when", "skip", "envelopes", "reader",
+    "ignore_case", "root", "event",
 )  # fmt: skip
 _ORIGINS = ("path", "const", "template", "join", "any", "function")
 _VALUE = (*_ORIGINS, "with", "as", "table", "present", "absent", "default")
@@ -115,6 +116,8 @@ class _Reading:
         root = _text((), content, "root", required=bool(copies))
         if root and (category(root) != root or "." in root or is_reserved(root)):
             raise _Fault(("root",), f"{root!r}: the first word of categories is needed")
+        if reader := _text((), content, "reader"):
+            _check_known(("reader",), reader, READERS)
         given = event.get("targets", [])
         native = self._value(("event", "targets"), given) if isinstance(given, str) else None
         return SourceDefinition(
@@ -126,6 +129,7 @@ class _Reading:
             needs=_text((), content, "when"),
             skip=_condition(content, "skip"),
             envelopes=self._envelopes(content),
+            reader=reader,
             ignore_case=content.get("ignore_case") is True,
             members=members,
             targets=() if native else tuple(self._targets(given)),

@@ -16,6 +16,8 @@ from gateway.ingest.mapping.definition import SourceDefinition, copied_members
 from gateway.ingest.mapping.parsing import definition_of, parse_definition
 from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.sources.envelopes import parse_envelope
+from gateway.ingest.sources.readers import postgres_csv
+from gateway.ingest.sources.readers.record_reader import RecordReader
 from gateway.ingest.sources.source import RecordSource
 from gateway.ingest.sources.vendors import (
     auditd,
@@ -23,6 +25,7 @@ from gateway.ingest.sources.vendors import (
     cloudtrail,
     github,
     kubernetes,
+    pgaudit,
     teleport,
 )
 
@@ -45,8 +48,15 @@ FUNCTIONS: Functions = {
     "kubernetes.peer": kubernetes.peer,
     "kubernetes.kind_of_user": kubernetes.kind_of_user,
     "kubernetes.url_target": kubernetes.url_target,
+    "pgaudit.moment": pgaudit.moment,
+    "pgaudit.category": pgaudit.category,
+    "pgaudit.action": pgaudit.action,
+    "pgaudit.statement_class": pgaudit.statement_class,
+    "pgaudit.reason": pgaudit.reason,
+    "pgaudit.targets": pgaudit.targets,
     "teleport.remote_address": teleport.remote_address,
 }
+READERS = {"postgres_csv": RecordReader(postgres_csv.record, postgres_csv.goes_on)}
 _SUFFIX = ".toml"
 # Compiled sources that a gateway keeps: as many as it has clusters and sources, usually.
 _MOST_MADE = 256
@@ -151,7 +161,8 @@ def make_source(
     unknown: Listener = lambda member, value: None,
 ) -> RecordSource:
     """A compiled source."""
-    return RecordSource(definition, FUNCTIONS, options or {}, unknown)
+    reader = READERS.get(definition.reader)
+    return RecordSource(definition, FUNCTIONS, options or {}, unknown, reader)
 
 
 def _lower(path: str) -> str:

@@ -87,6 +87,10 @@ SHARED: tuple[Envelope, ...] = (
 )
 
 
+# Makes JSON of a record that is text; None of all else.
+ReadText = Callable[[bytes], bytes | None]
+
+
 class Opened(NamedTuple):
     """What an envelope holds at its path, each as JSON."""
 
@@ -95,17 +99,20 @@ class Opened(NamedTuple):
 
 
 class Opener:
-    """Opens envelopes until what is inside is a record. `most` bounds the items of a list."""
+    """Opens envelopes until what is inside is a record. `most` bounds the items of a list; `read`
+    makes JSON of records that are text."""
 
     def __init__(
         self,
         envelopes: Sequence[Envelope],
         is_record: Callable[[bytes], bool],
         most: int | None = None,
+        read: ReadText = lambda text: None,
     ) -> None:
         self._envelopes = envelopes
         self._is_record = is_record
         self._most = most
+        self._text = read
 
     def records(self, raw: bytes, depth: int = 0) -> Iterator[bytes] | None:
         """Records inside `raw`, which is not one itself; None if it is no envelope.
@@ -156,7 +163,7 @@ class Opener:
             for step in envelope.steps[1:]:
                 inner = [value for outer in inner for value in self._step(outer, step)]
             if inner or _is_empty(members[first.name]):
-                yield Opened(envelope, [*_read(inner, envelope, members)])
+                yield Opened(envelope, [*_read(inner, envelope, members, self._text)])
 
     def _step(self, value: bytes, step: Step) -> Iterator[bytes]:
         if isinstance(step, Member):
@@ -185,11 +192,13 @@ def _is_empty(value: bytes) -> bool:
     return value == b"null" or (value[:1] == b"[" and not value[1:-1].strip())
 
 
-def _read(found: list[bytes], envelope: Envelope, members: dict[str, bytes]) -> Iterator[bytes]:
+def _read(
+    found: list[bytes], envelope: Envelope, members: dict[str, bytes], read: ReadText
+) -> Iterator[bytes]:
     added = [(name, members[name], end) for name, end in envelope.hands_down if name in members]
     for value in found:
         if value[:1] == b'"':
-            value = _of_text(_STRING.decode(value), envelope.transforms)
+            value = _of_text(_STRING.decode(value), envelope.transforms, read)
         for name, given, end in reversed(added):
             value = _with_member(value, name, given, end)
         yield value
@@ -206,7 +215,7 @@ def _with_member(value: bytes, name: str, given: bytes, end: str) -> bytes:
     return handed + between + rest
 
 
-def _of_text(text: str, transforms: tuple[str, ...]) -> bytes:
+def _of_text(text: str, transforms: tuple[str, ...], read: ReadText) -> bytes:
     """JSON in a text; the text itself, as JSON, if there is none."""
     value = text.encode(errors="replace")
     if transforms:
@@ -215,12 +224,13 @@ def _of_text(text: str, transforms: tuple[str, ...]) -> bytes:
                 value = _decoded(text) or value
             elif transform == "gzip":
                 value = _decompressed(value)
-        return value
-    inside = text_inside(value)
+        return read(value.strip()) or value
+    inside = read(value.strip()) or text_inside(value)
     if inside is None and _BASE64.fullmatch(text):
         decoded = _decoded(text)
         if decoded is not None:
-            inside = text_inside(_decompressed(decoded))
+            plain = _decompressed(decoded).strip()
+            inside = read(plain) or text_inside(plain)
     return msgspec.json.encode(text) if inside is None else inside
 
 

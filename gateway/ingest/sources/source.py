@@ -18,11 +18,13 @@ from gateway.ingest.mapping.identity import digest
 from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.marked import fitting, pruned
 from gateway.ingest.sources.envelopes import SHARED, Opener, parse_envelope
-from gateway.ingest.split import items_of, text_inside
+from gateway.ingest.sources.readers.record_reader import RecordReader
+from gateway.ingest.split import behind_runtime, items_of, text_inside
 from gateway.ingest.strict_json import Refused, TooMuch, check_depth, checked_record
 
 TIME_UNKNOWN, TRUNCATED = "time_unknown", "truncated"
 _DECODE = msgspec.json.Decoder()
+_ENCODE = msgspec.json.Encoder().encode
 _NO_IDS: Iterator[str] = iter(())
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError)
@@ -56,6 +58,7 @@ class RecordSource:
         functions: Functions,
         options: Options,
         unknown: Listener = lambda member, value: None,
+        reader: RecordReader | None = None,
     ) -> None:
         self.definition = definition
         self.name = definition.name
@@ -66,6 +69,9 @@ class RecordSource:
             self._is_skipped = compile_test(definition.skip, definition.ignore_case)
         self._envelopes = (*map(parse_envelope, definition.envelopes), *SHARED)
         self._has_time = "time" in definition.members
+        self._reader = reader
+        # Whether a record goes on behind a line; None where records are JSON.
+        self.goes_on = None if reader is None else reader.goes_on
 
     def map(
         self, raw: bytes, tenant: str = DEFAULT_TENANT, most: int | None = None
@@ -94,9 +100,16 @@ class RecordSource:
         raise self._is_none() if found is None else Refused(found.path, found.reason)
 
     def _inside(self, raw: bytes, tenant: str, most: int | None) -> Iterator[Mapped | NotMapped]:
+        if raw[:1] not in (b"{", b"[") and (made := self._read(raw)) is not None:
+            yield self._one(made, tenant)
+            return
         text = raw if raw[:1] in (b"{", b"[") else text_inside(raw)
         if text is None:
-            raise Refused("", "a record is a JSON object")
+            raise (
+                Refused("", "a record is a JSON object")
+                if self._reader is None
+                else self._is_none()
+            )
         if text is not raw:
             yield from self.map(text, tenant, most)
             return
@@ -107,12 +120,21 @@ class RecordSource:
             for item in items:
                 yield from self.map(item, tenant, most)
             return
-        found = Opener(self._envelopes, self._is_one, most).records(raw)
+        found = Opener(self._envelopes, self._is_one, most, self._read).records(raw)
         if found is None:
             checked_record(raw)
             raise self._is_none()
         for inner in found:
             yield self._one(inner, tenant)
+
+    def _read(self, raw: bytes) -> bytes | None:
+        """Record of a text, as JSON; None if this source has none of text, or it is none."""
+        if self._reader is None:
+            return None
+        # What is not UTF-8 stays readable, and nothing of it is lost.
+        text = behind_runtime(raw).decode(errors="backslashreplace")
+        record = self._reader.record(text)
+        return None if record is None else _ENCODE(record)
 
     def _one(self, raw: bytes, tenant: str) -> Mapped | NotMapped:
         try:

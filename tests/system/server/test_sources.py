@@ -92,6 +92,23 @@ async def test_lines_and_compressed_bodies_are_taken(gateway: Gateway) -> None:
     assert len(await stored(gateway, category="okta.**")) >= 2
 
 
+async def test_records_that_are_lines_of_text_are_taken(gateway: Gateway) -> None:
+    head = '2026-01-15 09:01:10.123 UTC,"ann","shop",47,"192.0.2.1:50000",69.1a,'
+    tail = ',"UPDATE",2026-01-15 09:00:00 UTC,3/12,0,LOG,00000,"{}",,,,,,,,,"","client backend",,0'
+    audit = 'AUDIT: SESSION,1,1,WRITE,UPDATE,TABLE,public.account,""update\n\naccount"",<none>'
+    lines = [head + str(number) + tail.format(audit) for number in range(3)]
+    body = "\n".join([*lines, "LOG:  no line of CSV", lines[0]])
+    for kind, known in (("text/plain", 1), ("application/x-ndjson", 4)):
+        answer = await gateway.post(
+            "/v1/ingest/pgaudit", key=gateway.admin, data=body, headers={"Content-Type": kind}
+        )
+        found = answer.json()
+        assert (found["accepted"], found["duplicates"]) == (4 - known, known)
+        assert [one["index"] for one in found["rejected"]] == [3]
+    kept = await stored(gateway, category="pgaudit.**")
+    assert [event["data"]["line"] for event in kept] == lines
+
+
 async def test_a_key_sends_only_what_it_may_write(gateway: Gateway) -> None:
     key = await gateway.mint(
         {"actions": ["ingest"], "categories": ["okta.**"], "tenants": ["acme"]}
