@@ -83,22 +83,24 @@ class _Decoder(Protocol):
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
-def plain_files(stream: io.BufferedIOBase) -> Iterator[Plain | NotPlain]:
+def plain_files(
+    stream: io.BufferedIOBase, *, takes_csv: bool = False
+) -> Iterator[Plain | NotPlain]:
     """The plain files in `stream`, one after another: each is to be read before the next.
 
-    Their reads raise `Damaged`.
+    Their reads raise `Damaged`. `takes_csv`: what looks like CSV is not refused.
     """
     # Where it is no pipe, archives are read at their place.
     begin = stream.tell() if stream.seekable() else None
     head = _head_of(stream)
     if head[:4] == _ZIP and begin is not None:
         stream.seek(begin)
-        yield from _members(stream)
+        yield from _members(stream, takes_csv)
     else:
-        yield _plain("", head, stream, MOST_LAYERS)
+        yield _plain("", head, stream, MOST_LAYERS, takes_csv)
 
 
-def what_is_not_read(head: bytes) -> str | None:
+def what_is_not_read(head: bytes, *, takes_csv: bool = False) -> str | None:
     """What a file is that begins so, and what to do with it; None if it may have records."""
     for begin, what, advice in _NOT_READ:
         if head.startswith(begin):
@@ -111,7 +113,7 @@ def what_is_not_read(head: bytes) -> str | None:
         return f"the file is binary, of a kind that is not known; {_CONVERT}"
     if head.lstrip()[:5] in (b"<?xml", b"<Even"):
         return f"the file is XML; {_CONVERT}"
-    if _is_csv(head):
+    if not takes_csv and _is_csv(head):
         return f"the file is CSV; {_CONVERT}, each an object with the names of the columns"
     return None
 
@@ -121,17 +123,19 @@ def is_compressed(head: bytes) -> bool:
     return head[:4] == _ZIP or _decoder_of(head) is not None
 
 
-def _members(archive: io.BufferedIOBase) -> Iterator[Plain | NotPlain]:
+def _members(archive: io.BufferedIOBase, takes_csv: bool) -> Iterator[Plain | NotPlain]:
     try:
         with zipfile.ZipFile(archive) as opened:
             for info in opened.infolist():
                 if not info.is_dir():
-                    yield from _member(opened, info)
+                    yield from _member(opened, info, takes_csv)
     except (*_DAMAGE, NotImplementedError) as error:
         yield NotPlain("", f"the zip archive is damaged: {error}")
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[Plain | NotPlain]:
+def _member(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, takes_csv: bool
+) -> Iterator[Plain | NotPlain]:
     if info.flag_bits & 1:
         yield NotPlain(info.filename, f"the member is encrypted; {_UNPACK}")
         return
@@ -142,12 +146,14 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[Plain |
     try:
         with archive.open(info) as member:
             stream = _buffered(_Guarded(member))
-            yield _plain(info.filename, _head_of(stream), stream, MOST_LAYERS - 1)
+            yield _plain(info.filename, _head_of(stream), stream, MOST_LAYERS - 1, takes_csv)
     except (*_DAMAGE, Damaged, RuntimeError) as error:
         yield NotPlain(info.filename, f"the member is damaged: {error}")
 
 
-def _plain(member: str, head: bytes, stream: io.BufferedIOBase, layers: int) -> Plain | NotPlain:
+def _plain(
+    member: str, head: bytes, stream: io.BufferedIOBase, layers: int, takes_csv: bool
+) -> Plain | NotPlain:
     """What remains when `layers` of compression at most are taken off."""
     while (found := _decoder_of(head)) is not None:
         if layers == 0:
@@ -168,7 +174,7 @@ def _plain(member: str, head: bytes, stream: io.BufferedIOBase, layers: int) -> 
     if head[:4] == _ZIP:
         where = "in an archive or compressed file, or from a pipe"
         return NotPlain(member, f"a zip archive {where}; {_UNPACK}, and name its file")
-    if (reason := what_is_not_read(head)) is not None:
+    if (reason := what_is_not_read(head, takes_csv=takes_csv)) is not None:
         return NotPlain(member, reason)
     return Plain(member, _buffered(_Joined(head, stream)))
 

@@ -76,7 +76,7 @@ def read_records(
     stream: io.BufferedIOBase, goes_on: GoesOn | None = None
 ) -> Iterator[Record | Unreadable]:
     """Records of the stream in order; `Unreadable` for each part that holds none."""
-    for file in plain_files(stream):
+    for file in plain_files(stream, takes_csv=goes_on is not None):
         if isinstance(file, NotPlain):
             yield Unreadable(1, None, b"", file.reason, file.member)
             continue

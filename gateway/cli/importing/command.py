@@ -17,15 +17,17 @@ from gateway.cli.base.event_text import printable
 from gateway.cli.base.options import Folder
 from gateway.cli.base.terminal import say
 from gateway.cli.client.options import DEFAULT_URL, read_key
+from gateway.cli.importing.state_files import state_file
 from gateway.errors import GatewayError, InvalidRequest
 
 if TYPE_CHECKING:
-    from gateway.cli.importing.importer import Importer, RefusedFiles
+    from gateway.cli.importing.importer import Importer, RefusedFile
     from gateway.ingest.reading import GoesOn
     from gateway.ingest.sink import Sink
     from gateway.ingest.sources.lines import MakeLines
 
 NATIVE = "native"
+REFUSED = "refused.ndjson"
 INTERRUPTED = 130
 _TENANT = re.compile(r"[a-z0-9._-]{1,64}")
 
@@ -70,7 +72,8 @@ Exit codes: 0 all records are in, 1 some were refused, 2 usage or input,
     "--refused",
     "refused_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where refused records go.  [default: FILE.refused.ndjson]",
+    help="File that refused records are appended to.  [default: beside the data folder, "
+    "DATA.refused.ndjson; over HTTP ~/.local/state/audit-gateway/refused.ndjson]",
 )
 @click.option(
     "--batch",
@@ -104,16 +107,18 @@ def import_command(
     kept unchanged under `data`. Importing a file again does no harm: the same record gets the
     same id, and the gateway counts it as a duplicate.
 
-    Records that cannot be taken are written to a file with their line and the
-    reason, and never keep others out.
+    Records that cannot be taken are appended to a file with their place and the
+    reason, and never keep others out. The summary names the file.
     """
-    from gateway.cli.importing.importer import Importer, RefusedFiles
+    from gateway.cli.importing.importer import Importer, RefusedFile
 
     if tenant is not None and not _TENANT.fullmatch(tenant):
         raise InvalidRequest(f"--tenant {tenant}: a tenant is 1 to 64 of a-z, 0-9, `.`, `_`, `-`")
-    _check_refused_file(refused_file, files)
+    refused_path = refused_file or state_file(data, REFUSED)
+    _check_refused_file(refused_path, files)
     lines, goes_on = make_lines(source_name, tenant, cluster)
-    with _progress(files) as (advance, say), RefusedFiles(refused_file) as refused:
+    kept = RefusedFile(refused_path, follow_links=refused_file is not None)
+    with _progress(files) as (advance, say), kept as refused:
         sink = make_sink(url, key_file, data, say, mapped=source_name != NATIVE)
         try:
             importer = Importer(
@@ -183,11 +188,11 @@ def _run(importer: Importer, files: tuple[str, ...]) -> None:
 _GO_ON = "Run the same command again to go on: what is in already counts as duplicates."
 
 
-def _report(importer: Importer, refused: RefusedFiles) -> None:
+def _report(importer: Importer, refused: RefusedFile) -> None:
     say(str(importer.count), err=True)
-    if refused.paths:
-        names = ", ".join(str(path) for path in refused.paths)
-        say(f"the refused records and the reasons are in {names}", err=True)
+    if refused.first is not None:
+        say(f"for example {refused.first}", err=True)
+        say(f"the refused records and the reasons are in {refused.path}", err=True)
 
 
 @contextmanager
@@ -204,10 +209,12 @@ def opened(file: str) -> Iterator[io.BufferedIOBase]:
         yield stream
 
 
-def _check_refused_file(refused_file: Path | None, files: tuple[str, ...]) -> None:
-    inputs = {Path(file).resolve() for file in files if file != "-"}
-    if refused_file is not None and refused_file.resolve() in inputs:
-        raise InvalidRequest(f"--refused {refused_file} is one of the files to import")
+def _check_refused_file(refused: Path, files: tuple[str, ...]) -> None:
+    if refused.resolve() in {Path(file).resolve() for file in files if file != "-"}:
+        raise InvalidRequest(
+            f"{refused}, to which refused records go, is one of the files to import; name another "
+            "one with --refused FILE"
+        )
 
 
 @contextmanager

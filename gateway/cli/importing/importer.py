@@ -20,7 +20,6 @@ from gateway.ingest.sources.lines import Line, MakeLines, one_line
 from gateway.ingest.sources.source import TIME_UNKNOWN, TRUNCATED, NotMapped
 from gateway.ingest.split import is_whole
 
-STDIN = "-"
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 
 
@@ -61,24 +60,23 @@ class Place(NamedTuple):
     item: int | None
 
 
-class RefusedFiles:
-    """Files of refused records with place and reason; each is created with its first record.
+class RefusedFile:
+    """File that refused records are appended to, with place and reason; it is made for the first.
 
     Lines are `{"file", "line", "item"?, "path", "reason", "record"}`; `record` is a string if it is
-    not JSON. All go to `single`, or those of each input to `<input>.refused.ndjson`.
+    not JSON. `first` says which was written first by this, and why. `follow_links`: whether the
+    user chose the path.
     """
 
-    def __init__(self, single: Path | None) -> None:
-        self._single = single
-        self._open: dict[Path, io.BufferedWriter] = {}
-
-    @property
-    def paths(self) -> list[Path]:
-        """Files that were written."""
-        return list(self._open)
+    def __init__(self, path: Path, *, follow_links: bool) -> None:
+        self.path = path
+        self.first: str | None = None
+        self._follow_links = follow_links
+        self._file: io.FileIO | None = None
 
     def write(self, place: Place, raw: bytes, path: str, reason: str) -> None:
-        """Add one record. Raises `InvalidRequest` if the file cannot be written."""
+        """Add one record, which survives the end of the process. Raises `InvalidRequest` if the
+        file cannot be written."""
         line: dict[str, object] = {"file": place.file, "line": place.line}
         if place.item is not None:
             line["item"] = place.item
@@ -87,28 +85,39 @@ class RefusedFiles:
             line["record"] = msgspec.Raw(one_line(raw))
         else:
             line["record"] = raw.decode(errors="replace")
-        target = self._single or refused_path(place.file)
         try:
-            if target not in self._open:
-                self._open[target] = self._begin(target)
-            self._open[target].write(msgspec.json.encode(line) + b"\n")
+            if self._file is None:
+                self._file = self._open()
+            rest = memoryview(msgspec.json.encode(line) + b"\n")
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise InvalidRequest(
-                f"refused records cannot be written to {target}: {error.strerror}; "
+                f"refused records cannot be written to {self.path}: {error.strerror}; "
                 "name another file with --refused FILE"
             ) from None
+        if self.first is None:
+            member = f"{path}: " if path else ""
+            self.first = f"{place.file}, line {place.line}: {member}{reason}"
 
-    def _begin(self, target: Path) -> io.BufferedWriter:
-        """Create a file private to its user, since it holds audit records. Never follows a link,
-        which others may have placed in a shared folder."""
-        follow = 0 if self._single is not None else os.O_NOFOLLOW
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | follow, 0o600)
-        file = os.fdopen(descriptor, "wb")
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.fchmod(descriptor, 0o600)
+    def sync(self) -> None:
+        """Make what was written durable, if it is in a file. Raises `OSError`."""
+        if self._file is not None and _is_regular(self._file):
+            os.fsync(self._file.fileno())
+
+    def _open(self) -> io.FileIO:
+        """Private to its user, since it holds audit records. Follows no link that others may have
+        placed in a shared folder."""
+        if not self._follow_links:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        follow = 0 if self._follow_links else os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | follow
+        file = io.FileIO(os.open(self.path, flags, 0o600), "ab")
+        if _is_regular(file):
+            os.fchmod(file.fileno(), 0o600)
         return file
 
-    def __enter__(self) -> RefusedFiles:
+    def __enter__(self) -> RefusedFile:
         return self
 
     def __exit__(
@@ -117,13 +126,12 @@ class RefusedFiles:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for writer in self._open.values():
-            writer.close()
+        if self._file is not None:
+            self._file.close()
 
 
-def refused_path(file: str) -> Path:
-    """Default file for the refused records of an input."""
-    return Path(("stdin" if file == STDIN else file) + ".refused.ndjson")
+def _is_regular(file: io.FileIO) -> bool:
+    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
 
 def _read(
@@ -156,7 +164,7 @@ class Importer:
         self,
         lines: MakeLines,
         sink: Sink,
-        refused: RefusedFiles,
+        refused: RefusedFile,
         *,
         batch: int,
         progress: Callable[[str, int], None] = lambda file, position: None,

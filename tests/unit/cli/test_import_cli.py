@@ -31,11 +31,22 @@ def server() -> Iterator[IngestServer]:
         yield server
 
 
+def state_home(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-state")
+
+
+@pytest.fixture
+def refused_path(tmp_path: Path) -> Path:
+    """Where refused records of imports over HTTP go."""
+    return state_home(tmp_path) / "audit-gateway" / "refused.ndjson"
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Runs the program in an empty folder: `(exit code, standard error)`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AUDIT_GATEWAY_KEY", KEY)
+    monkeypatch.setenv("XDG_STATE_HOME", str(state_home(tmp_path)))
 
     def run(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["audit-gateway", "import", *map(str, arguments)])
@@ -65,7 +76,7 @@ def test_a_sample_goes_in_whole_and_a_second_time_as_duplicates(
 
 
 def test_refused_records_are_kept_with_place_and_reason_and_the_rest_goes_in(
-    run: Run, server: IngestServer
+    run: Run, server: IngestServer, refused_path: Path
 ) -> None:
     Path("in.ndjson").write_bytes(
         native(1)
@@ -77,9 +88,11 @@ def test_refused_records_are_kept_with_place_and_reason_and_the_rest_goes_in(
     code, said = run("--url", server.url, "in.ndjson")
     assert code == 1
     assert "6 records read: 3 accepted, 0 duplicates, 3 refused" in said
-    assert "in.ndjson.refused.ndjson" in said
+    assert "for example in.ndjson, line 3: not valid JSON" in said
+    assert str(refused_path) in said
+    assert [path.name for path in Path().iterdir()] == ["in.ndjson"]
     assert {name for _, name in server.stored} == {"1", "3", "5"}
-    refused = Path("in.ndjson.refused.ndjson")
+    refused = refused_path
     assert stat.S_IMODE(refused.stat().st_mode) == 0o600
     kept = {
         (one["line"], one.get("item")): one
@@ -117,7 +130,7 @@ def test_numbers_arrive_as_they_were(run: Run, server: IngestServer) -> None:
 
 
 def test_several_files_gzip_and_standard_input_go_in_together(
-    run: Run, server: IngestServer, monkeypatch: pytest.MonkeyPatch
+    run: Run, server: IngestServer, monkeypatch: pytest.MonkeyPatch, refused_path: Path
 ) -> None:
     Path("a.ndjson").write_bytes(native(1))
     Path("b.dat").write_bytes(gzip.compress(native(2, 3)))
@@ -125,7 +138,7 @@ def test_several_files_gzip_and_standard_input_go_in_together(
     monkeypatch.setattr(sys, "stdin", stdin)
     assert run("--url", server.url, "a.ndjson", "b.dat", "-")[0] == 1
     assert len(server.stored) == 4
-    [refused] = map(json.loads, Path("stdin.refused.ndjson").read_text().splitlines())
+    [refused] = map(json.loads, refused_path.read_text().splitlines())
     assert (refused["file"], refused["line"]) == ("-", 2)
 
 
@@ -259,10 +272,11 @@ def test_arguments_that_came_out_empty_or_odd_name_nothing(
 
 
 def test_refused_records_are_private_and_follow_no_link(
-    run: Run, server: IngestServer, tmp_path: Path
+    run: Run, server: IngestServer, tmp_path: Path, refused_path: Path
 ) -> None:
     (tmp_path / "in.ndjson").write_bytes(b"no json")
-    refused = tmp_path / "in.ndjson.refused.ndjson"
+    refused = refused_path
+    refused.parent.mkdir(parents=True)
     refused.write_text("of an earlier version")
     refused.chmod(0o644)
     assert run("--url", server.url, "in.ndjson")[0] == 1
@@ -282,6 +296,7 @@ def test_a_folder_takes_records_without_a_gateway(run: Run, tmp_path: Path) -> N
     code, said = run("--data", "log", "bad.ndjson")
     assert code == 1
     assert "1 accepted, 0 duplicates, 1 refused" in said
+    assert str(tmp_path / "log.refused.ndjson") in said
     assert "5 duplicates" in run("--data", "log", "--format", "okta", SAMPLES / "okta.json")[1]
 
 
@@ -330,3 +345,19 @@ def test_records_of_an_archive_are_refused_with_the_name_of_their_member(
         ("in.zip/folder/b.csv", 1),
     ]
     assert "CSV" in places[1]["reason"]
+
+
+def test_refused_records_go_beside_the_data_folder_and_those_of_earlier_imports_stay(
+    run: Run, tmp_path: Path
+) -> None:
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    for name in ("a.ndjson", "b.ndjson"):
+        (inputs / name).write_bytes(b"oops\n")
+        assert run("--data", "log", inputs / name)[0] == 1
+    lines = Path("log.refused.ndjson").read_bytes().splitlines()
+    assert [Path(json.loads(line)["file"]).name for line in lines] == ["a.ndjson", "b.ndjson"]
+    assert {path.name for path in inputs.iterdir()} == {"a.ndjson", "b.ndjson"}
+    code, said = run("--data", "log", "log.refused.ndjson")
+    assert code == 2
+    assert "name another one with --refused FILE" in said

@@ -207,3 +207,9 @@ def test_what_cannot_be_read_is_named_once(
 def test_lines_of_text_around_records_are_no_csv(content: bytes) -> None:
     found = [json.loads(one.raw)["n"] for one in read(content) if isinstance(one, Record)]
     assert found == [1, 2]
+
+
+def test_a_source_that_reads_lines_of_text_gets_them_though_they_look_like_csv() -> None:
+    content = b"time,user\n2026,bob\n"
+    found = list(read_records(io.BytesIO(archive(a=content)), lambda line, is_open: False))
+    assert [one.raw for one in found] == [b"time,user", b"2026,bob"]
