@@ -12,6 +12,7 @@ from gateway.filters.overlap import category_overlaps, one_overlaps
 from gateway.filters.pattern import ANY, END, Tree, segment_tree
 from gateway.filters.scope import REJECTED, RESERVED, SEPARATORS, Scope
 
+_READING = frozenset(("stream", "pull"))
 Result = TypeVar("Result")
 Steps = Generator[None, None, Grant | None]
 
@@ -35,7 +36,29 @@ def uncovered_grant(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Ste
     for grant in wanted:
         if grant.effect == "allow" and not (yield from _covered(holder, wanted, grant)):
             return grant
+        if (yield from _tells_apart(holder, grant)):
+            return grant
     return None
+
+
+def _tells_apart(holder: tuple[Grant, ...], wanted: Grant) -> Generator[None, None, bool]:
+    """Whether `wanted` grants or denies by resources what the holder sees with its resources
+    hidden: grants match the event itself, so that a key of its own would confirm guesses. It may
+    pass on its own patterns as they are."""
+    named = frozenset(wanted.resources)
+    if not named or ANY in named or any(frozenset(one.resources) == named for one in holder):
+        return False
+    reading = _READING.intersection(wanted.actions)
+    for grant in holder:
+        yield
+        if (
+            grant.fields
+            and grant.fields.hides("targets.urn")
+            and not reading.isdisjoint(grant.actions)
+            and scopes_overlap(grant.scope(), wanted.scope())
+        ):
+            return True
+    return False
 
 
 def _covered(

@@ -144,6 +144,24 @@ def test_a_denial_has_to_be_passed_on_without_conditions() -> None:
     assert not covers(holder, [EVERYTHING, grant("auth", effect="deny", actions=["pull"])])
 
 
+@pytest.mark.parametrize("way", ["mask", "drop", "pseudonymize"])
+def test_who_does_not_see_resources_tells_no_events_apart_by_them(way: str) -> None:
+    """Grants match the event itself, so that a key made for a guess would confirm it."""
+    for path in ("targets", "targets.urn"):
+        hiding: dict[str, Any] = {"fields": {way: [path]}}
+        holder = [grant("auth.**", **hiding)]
+        allowing = grant("auth.**", resources=["app:x"], **hiding)
+        denying = grant("auth.**", resources=["app:x"], effect="deny")
+        assert uncovered(tuple(holder), (allowing,)) is allowing
+        assert uncovered(tuple(holder), (*holder, denying)) is denying
+        assert covers(holder, [*holder, grant("billing", resources=["app:x"], effect="deny")])
+        assert covers(holder, [grant("auth.login", resources=["**"], **hiding)])
+        assert covers([allowing], [allowing])
+        assert not covers([grant("**", resources=["app:x", "app:y"], **hiding)], [allowing])
+    assert covers([grant("auth", fields={way: ["targets.id"]})],
+                  [grant("auth", resources=["app:x"], fields={way: ["targets.id"]})])  # fmt: skip
+
+
 def test_denials_alone_ask_for_nothing() -> None:
     assert covers([], [grant("**", effect="deny")])
 
