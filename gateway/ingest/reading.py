@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from gateway.ingest.compressed import Damaged, NotPlain, joined, plain_files
-from gateway.ingest.split import is_whole, items_of, text_inside
+from gateway.ingest.split import is_whole, items_of, text_inside, too_many
 
 # A document or a line. CloudTrail's documents hold 50 MB at most.
 MAX_UNIT_BYTES = 256 * 1024 * 1024
@@ -66,9 +66,9 @@ def read_text(
 ) -> Iterator[Record | Unreadable]:
     """Records of a text in memory, which is not looked at as compressed.
 
-    Raises `PayloadTooLarge` if one array has more than `most` items.
+    Raises `PayloadTooLarge` if one array or line has more than `most` items.
     """
-    for line, unit in _units(io.BytesIO(text), goes_on):
+    for line, unit in _units(io.BytesIO(text), goes_on, most):
         yield from _records(line, unit, most, goes_on is not None)
 
 
@@ -102,18 +102,20 @@ def _read_plain(stream: io.BufferedIOBase, goes_on: GoesOn | None) -> Iterator[R
             yield from _records(line, unit, None, goes_on is not None)
 
 
-def _units(stream: io.BufferedIOBase, goes_on: GoesOn | None) -> Iterator[tuple[int, bytes]]:
+def _units(
+    stream: io.BufferedIOBase, goes_on: GoesOn | None, most: int | None = None
+) -> Iterator[tuple[int, bytes]]:
     """`(line number, text)` of each line, or of the one document that spans lines."""
     lines = _lines(stream, 1, goes_on)
     for number, head in lines:
         is_text = goes_on is not None and not _is_json(head)
-        if is_text or len(head) > MAX_UNIT_BYTES or _values(head)[1] is None:
+        if is_text or len(head) > MAX_UNIT_BYTES or _values(head, most)[1] is None:
             yield number, head
             break
         # This is either a document of several lines or NDJSON with a broken first line.
         rest = stream.read(MAX_UNIT_BYTES - len(head))
         document = head + b"\n" + rest
-        if _values(document)[1] is None:
+        if _values(document, most)[1] is None:
             yield number, document
             return
         yield number, head
@@ -162,7 +164,7 @@ def _with_following(stream: io.BufferedIOBase, raw: bytes, goes_on: GoesOn) -> t
     return b"".join(parts), added
 
 
-def _values(text: bytes) -> tuple[list[bytes], str | None, bytes]:
+def _values(text: bytes, most: int | None = None) -> tuple[list[bytes], str | None, bytes]:
     """JSON values that follow each other in `text`, the error after them, and the remainder.
 
     The error says why the remainder is not a JSON value; `None, b""` if nothing remains.
@@ -191,6 +193,8 @@ def _values(text: bytes) -> tuple[list[bytes], str | None, bytes]:
                 reason = f"not valid JSON behind value {len(values)} of the line: {error}"
             return values, reason, whole[begin:].encode()
         values.append(whole[begin:end].encode())
+        if most is not None and len(values) > most:
+            raise too_many(most)
         begin = _past_space(whole, end)
     return values, None, b""
 
@@ -211,7 +215,7 @@ def _records(
     if has_text and not _is_json(unit):
         yield Record(line, None, unit)
         return
-    values, reason, rest = _values(unit)
+    values, reason, rest = _values(unit, most)
     if not values and (inside := text_inside(unit)) is not None and inside != unit:
         yield from _records(line, inside, most, False)
         return

@@ -13,6 +13,7 @@ from gateway.ingest.decode import decode_event, decode_events, refused_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.marked import Lenient, decode_leniently
 from gateway.ingest.reading import Unreadable, read_text
+from gateway.ingest.sources.catalog import map_apart
 from gateway.ingest.sources.source import TRUNCATED, Mapped, NotMapped, RecordSource
 from gateway.ingest.split import pieces_of, split_body, too_many
 from gateway.ingest.strict_json import Refused
@@ -23,6 +24,9 @@ T = TypeVar("T")
 # Sized by the worst bytes, about a microsecond each.
 _SLICE_BYTES = 16 * 1024
 _SLICE_EVENTS = 250
+# A record or an envelope from this size on is mapped in another process: hostile ones take a second
+# for each megabyte.
+_LARGE_UNIT = 64 * 1024
 
 
 class Decoder:
@@ -106,8 +110,11 @@ class Decoder:
         for unit in read_text(body, most, source.goes_on):
             if isinstance(unit, Unreadable):
                 made: Iterable[Mapped | NotMapped] = (NotMapped(unit.raw, "", unit.reason),)
-            else:
+            elif len(unit.raw) < _LARGE_UNIT:
                 made = source.map(unit.raw, tenant, most)
+            else:
+                work = partial(map_apart, source.definition, source.options, unit.raw, tenant, most)
+                made = await slices.in_process(work)
             for one in made:
                 if index == most:
                     raise too_many(most)

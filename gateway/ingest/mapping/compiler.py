@@ -224,7 +224,7 @@ class _Compiler:
             return "default_tenant"
         code = self._code
         found = code.assigned(f"text({self._value('tenant')}, 1024)")
-        code.line(f"{found} = default_tenant if {found} is None else tenant({found})")
+        code.line(f"{found} = {found} and tenant({found}) or default_tenant")
         self._refuse(f"{found} == {RESERVED!r}", "tenant", f"`{RESERVED}` is reserved")
         return found
 

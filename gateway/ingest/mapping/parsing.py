@@ -53,6 +53,14 @@ _TOP = (
 _ORIGINS = ("path", "const", "template", "join", "any", "function")
 _VALUE = (*_ORIGINS, "with", "as", "table", "present", "absent", "default")
 _REQUIRED = ("category", "action")
+# Members that masks can hide, which copies repeat.
+_COPIED = (
+    *GROUPS,
+    *(f"{group}.{name}" for group, names in GROUPS.items() for name in names),
+    "targets",
+    *(f"targets.{name}" for name in TARGET),
+    "reason",
+)
 
 
 def parse_definition(
@@ -143,8 +151,10 @@ class _Reading:
         if not isinstance(found, list):
             raise _Fault(("envelopes",), "a list is needed")
         for envelope in found:
+            if not isinstance(envelope, str):
+                raise _Fault(("envelopes",), f"a text is needed, not {envelope!r}")
             try:
-                self._check_envelope(str(envelope))
+                self._check_envelope(envelope)
             except InvalidPath as error:
                 raise _Fault(("envelopes",), str(error)) from None
         return tuple(found)
@@ -184,8 +194,9 @@ class _Reading:
         keys = ("event", "copies")
         found: dict[str, tuple[str, ...]] = {}
         for member, paths in _table(keys, event.get("copies", {})).items():
+            _check_known((*keys, member), member, _COPIED)
             for path in paths if isinstance(paths, list) else [paths]:
-                if path != "data" and not str(path).startswith("data."):
+                if not isinstance(path, str) or (path != "data" and not path.startswith("data.")):
                     raise _Fault((*keys, member), f"{path!r}: a path that begins with data.")
                 _path((*keys, member), path)
             found[member] = tuple(paths) if isinstance(paths, list) else (paths,)

@@ -14,7 +14,10 @@ from gateway.ingest.mapping.definition import Value
 Listener = Callable[[str, str], None]
 # Members with a list of values: what a table does not know is none of them, elsewhere it stays.
 _LISTED = ("outcome", "severity")
-_MOST_KNOWN = 10_000
+# Values that are remembered, and their longest.
+_MOST_KNOWN, _LONGEST_KNOWN = 1000, 128
+# Most characters of a value that patterns look at.
+_MOST_SEEN = 16 * 1024
 
 
 class ValueTable:
@@ -43,7 +46,8 @@ class ValueTable:
         return self._rare(key) if found is None else found
 
     def _rare(self, key: str) -> Any:
-        found = next((to for pattern, to in self._patterns if pattern.match(key)), None)
+        seen = key[:_MOST_SEEN]
+        found = next((to for pattern, to in self._patterns if pattern.match(seen)), None)
         if found is None:
             if self._keeps:
                 return key
@@ -52,6 +56,6 @@ class ValueTable:
                     self._unknown(self._member, key[: values.SHORT])
                 return None
             found = self._value.present
-        if len(self._known) < _MOST_KNOWN and len(key) <= values.SHORT:
+        if len(self._known) < _MOST_KNOWN and len(key) <= _LONGEST_KNOWN:
             self._known[key] = found
         return found

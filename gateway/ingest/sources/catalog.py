@@ -18,7 +18,7 @@ from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.sources.envelopes import parse_envelope
 from gateway.ingest.sources.readers import postgres_csv
 from gateway.ingest.sources.readers.record_reader import RecordReader
-from gateway.ingest.sources.source import RecordSource
+from gateway.ingest.sources.source import Mapped, NotMapped, RecordSource
 from gateway.ingest.sources.vendors import (
     auditd,
     cloudevents,
@@ -59,7 +59,7 @@ FUNCTIONS: Functions = {
 READERS = {"postgres_csv": RecordReader(postgres_csv.record, postgres_csv.goes_on)}
 _SUFFIX = ".toml"
 # Compiled sources that a gateway keeps: as many as it has clusters and sources, usually.
-_MOST_MADE = 256
+_MOST_MADE = 64
 _FOLDER = files("gateway.ingest.sources") / "shipped"
 
 
@@ -163,6 +163,23 @@ def make_source(
     """A compiled source."""
     reader = READERS.get(definition.reader)
     return RecordSource(definition, FUNCTIONS, options or {}, unknown, reader)
+
+
+# What another process has compiled.
+_apart: dict[tuple[object, ...], RecordSource] = {}
+
+
+def map_apart(
+    definition: SourceDefinition, options: Options, raw: bytes, tenant: str, most: int | None
+) -> list[Mapped | NotMapped]:
+    """All that `RecordSource.map` makes of `raw`, for a process that compiles the source itself."""
+    name = (definition.name, *sorted(options.items()))
+    source = _apart.get(name)
+    if source is None or source.definition != definition:
+        if len(_apart) >= _MOST_MADE:
+            _apart.clear()
+        source = _apart[name] = make_source(definition, options)
+    return list(source.map(raw, tenant, most))
 
 
 def _lower(path: str) -> str:

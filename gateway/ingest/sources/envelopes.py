@@ -22,8 +22,10 @@ from gateway.ingest.split import items_of, text_inside
 from gateway.ingest.strict_json import Refused
 
 DEEPEST = 3
-# Most bytes of one record after decompression.
-_MOST_BYTES = 64 * 1024 * 1024
+# Most bytes that the texts in one envelope may have after decompression: so many times as many as
+# the envelope, as logs are packed twenty times smaller and bombs a thousand times, within bounds.
+_MOST_TIMES = 64
+_FEW_BYTES, _MOST_BYTES = 4 * 1024 * 1024, 64 * 1024 * 1024
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}", re.ASCII)
@@ -113,6 +115,9 @@ class Opener:
         self._is_record = is_record
         self._most = most
         self._text = read
+        self._room: int | None = None
+        self._is_bomb = False
+        self._unpacked: dict[bytes, bytes] = {}
 
     def records(self, raw: bytes, depth: int = 0) -> Iterator[bytes] | None:
         """Records inside `raw`, which is not one itself; None if it is no envelope.
@@ -120,11 +125,15 @@ class Opener:
         Items between them that are none come as well, to be refused by name. Raises `Refused` for
         an envelope around something else, and `PayloadTooLarge`.
         """
+        if self._room is None:
+            self._room = min(max(_FEW_BYTES, _MOST_TIMES * len(raw)), _MOST_BYTES)
         title = ""
         for opened in self._open(raw):
             if not opened.inner or self._holds_one(opened.inner, depth):
                 return self._each(opened.inner, depth)
             title = title or opened.envelope.title
+        if title and self._is_bomb:
+            raise Refused("", f"{title} whose text is too large when it is unpacked")
         if title:
             raise Refused("", f"{title} around something that is no record of this source")
         return None
@@ -162,8 +171,8 @@ class Opener:
             inner = [members[first.name]]
             for step in envelope.steps[1:]:
                 inner = [value for outer in inner for value in self._step(outer, step)]
-            if inner or _is_empty(members[first.name]):
-                yield Opened(envelope, [*_read(inner, envelope, members, self._text)])
+            if inner or _is_empty(members[first.name], envelope):
+                yield Opened(envelope, [*self._read(inner, envelope, members)])
 
     def _step(self, value: bytes, step: Step) -> Iterator[bytes]:
         if isinstance(step, Member):
@@ -177,6 +186,57 @@ class Opener:
         elif isinstance(step, Item) and -len(items) <= step.place < len(items):
             yield items[step.place]
 
+    def _read(
+        self, found: list[bytes], envelope: Envelope, members: dict[str, bytes]
+    ) -> Iterator[bytes]:
+        added = [(name, members[name], end) for name, end in envelope.hands_down if name in members]
+        for value in found:
+            if value[:1] == b'"':
+                value = self._of_text(_STRING.decode(value), envelope.transforms)
+            for name, given, end in reversed(added):
+                value = _with_member(value, name, given, end)
+            yield value
+
+    def _of_text(self, text: str, transforms: tuple[str, ...]) -> bytes:
+        """JSON in a text; the text itself, as JSON, if there is none."""
+        value = text.encode(errors="replace")
+        if transforms:
+            for transform in transforms:
+                if transform == "base64":
+                    value = _decoded(text) or value
+                elif transform == "gzip":
+                    value = self._decompressed(value)
+            return self._text(value.strip()) or value
+        inside = self._text(value.strip()) or text_inside(value)
+        if inside is None and _BASE64.fullmatch(text):
+            decoded = _decoded(text)
+            if decoded is not None:
+                plain = self._decompressed(decoded).strip()
+                inside = self._text(plain) or text_inside(plain)
+        return msgspec.json.encode(text) if inside is None else inside
+
+    def _decompressed(self, value: bytes) -> bytes:
+        if not value.startswith(_GZIP):
+            return value
+        known = self._unpacked.get(value)
+        if known is None:
+            known = self._unpacked[value] = self._inflated(value)
+        return known
+
+    def _inflated(self, value: bytes) -> bytes:
+        """The unpacked bytes; the packed ones if they are damaged or there is no room."""
+        assert self._room is not None
+        inflating = zlib.decompressobj(wbits=31)
+        try:
+            plain = inflating.decompress(value, self._room + 1)
+        except zlib.error:
+            return value
+        self._room = max(self._room - len(plain), 0)
+        if not inflating.eof:
+            self._is_bomb = self._is_bomb or not self._room
+            return value
+        return plain.strip()
+
 
 def _members(raw: bytes) -> dict[str, bytes]:
     """Members of an object, also where one is nested deeper than decoders go; none of all else."""
@@ -188,20 +248,11 @@ def _members(raw: bytes) -> dict[str, bytes]:
         return {}
 
 
-def _is_empty(value: bytes) -> bool:
+def _is_empty(value: bytes, envelope: Envelope) -> bool:
+    """Whether the list of records has none; what holds a single one is never empty."""
+    if len(envelope.steps) < 2 or not isinstance(envelope.steps[1], Each):
+        return False
     return value == b"null" or (value[:1] == b"[" and not value[1:-1].strip())
-
-
-def _read(
-    found: list[bytes], envelope: Envelope, members: dict[str, bytes], read: ReadText
-) -> Iterator[bytes]:
-    added = [(name, members[name], end) for name, end in envelope.hands_down if name in members]
-    for value in found:
-        if value[:1] == b'"':
-            value = _of_text(_STRING.decode(value), envelope.transforms, read)
-        for name, given, end in reversed(added):
-            value = _with_member(value, name, given, end)
-        yield value
 
 
 def _with_member(value: bytes, name: str, given: bytes, end: str) -> bytes:
@@ -215,25 +266,6 @@ def _with_member(value: bytes, name: str, given: bytes, end: str) -> bytes:
     return handed + between + rest
 
 
-def _of_text(text: str, transforms: tuple[str, ...], read: ReadText) -> bytes:
-    """JSON in a text; the text itself, as JSON, if there is none."""
-    value = text.encode(errors="replace")
-    if transforms:
-        for transform in transforms:
-            if transform == "base64":
-                value = _decoded(text) or value
-            elif transform == "gzip":
-                value = _decompressed(value)
-        return read(value.strip()) or value
-    inside = read(value.strip()) or text_inside(value)
-    if inside is None and _BASE64.fullmatch(text):
-        decoded = _decoded(text)
-        if decoded is not None:
-            plain = _decompressed(decoded).strip()
-            inside = read(plain) or text_inside(plain)
-    return msgspec.json.encode(text) if inside is None else inside
-
-
 def _decoded(text: str) -> bytes | None:
     try:
         return base64.b64decode(
@@ -241,14 +273,3 @@ def _decoded(text: str) -> bytes | None:
         )
     except (binascii.Error, ValueError):
         return None
-
-
-def _decompressed(value: bytes) -> bytes:
-    if not value.startswith(_GZIP):
-        return value
-    inflating = zlib.decompressobj(wbits=31)
-    try:
-        plain = inflating.decompress(value, _MOST_BYTES)
-    except zlib.error:
-        return value
-    return plain if inflating.eof else value

@@ -61,6 +61,7 @@ class RecordSource:
         reader: RecordReader | None = None,
     ) -> None:
         self.definition = definition
+        self.options = options
         self.name = definition.name
         self._fill = compile_fill(definition, functions, options, unknown)
         self._is_record = compile_test(definition.when, definition.ignore_case)
@@ -118,7 +119,11 @@ class RecordSource:
             if items is None:
                 raise Refused("", "not valid JSON")
             for item in items:
-                yield from self.map(item, tenant, most)
+                if item.lstrip()[:1] == b"[":
+                    # Lists may be nested deeper than functions may call each other.
+                    yield NotMapped(item, "", "a record is a JSON object")
+                else:
+                    yield from self.map(item, tenant, most)
             return
         found = Opener(self._envelopes, self._is_one, most, self._read).records(raw)
         if found is None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import PayloadTooLarge
 from gateway.ingest import reading
-from gateway.ingest.reading import Record, Unreadable, read_records
+from gateway.ingest.reading import Record, Unreadable, read_records, read_text
 
 BOM = b"\xef\xbb\xbf"
 
@@ -194,3 +195,10 @@ def test_a_record_nested_deeper_than_decoders_go_is_read_whole(form: bytes, dept
 def test_what_is_deep_and_no_json_is_no_record() -> None:
     for content in (b"[" * 50_000, b'{"a":' * 50_000):
         assert [type(one) for one in read(content)] == [Unreadable]
+
+
+@pytest.mark.parametrize("text", [b"{} " * 11, b"[" + b"{}," * 10 + b"{}]"])
+def test_values_of_a_text_in_memory_are_counted_before_all_are_made(text: bytes) -> None:
+    assert len([*read_text(b"{} " * 10, 10)]) == 10
+    with pytest.raises(PayloadTooLarge, match="more than 10 events"):
+        list(read_text(text, 10))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import zlib
 from typing import Any
 
 import pytest
 
 from gateway.errors import InvalidSetting
+from gateway.ingest.sources import envelopes
 from gateway.ingest.sources.catalog import make_source, read_definition
 from gateway.ingest.sources.source import Mapped, NotMapped
 from tests.support.exports import event_of, source_named
@@ -109,6 +111,14 @@ def test_an_empty_envelope_holds_no_record(empty: Any) -> None:
     assert mapped("cloudtrail", json.dumps(empty).encode()) == []
 
 
+@pytest.mark.parametrize("value", [None, []])
+@pytest.mark.parametrize("member", ["detail", "data", "message", "properties", "awslogs"])
+def test_a_record_with_an_empty_member_is_no_empty_envelope(member: str, value: Any) -> None:
+    record = {name: value for name, value in TRAIL.items() if name != "eventName"}
+    [found] = mapped("cloudtrail", json.dumps(record | {member: value}).encode())
+    assert isinstance(found, NotMapped)
+
+
 def test_an_item_that_is_no_record_costs_only_itself() -> None:
     items = [TRAIL, None, {"x": 1}, 7, TRAIL | {"eventID": "e-2"}]
     found = mapped("cloudtrail", json.dumps({"Records": items}).encode())
@@ -147,10 +157,48 @@ def test_a_deep_record_in_an_envelope_takes_no_other_with_it(depth: int) -> None
     assert first.marks == ("truncated",)
 
 
+@pytest.mark.parametrize("source", ["cloudtrail", "pgaudit"])
+@pytest.mark.parametrize("before", ["", "2026-01-01T00:00:00.1Z stdout F "])
+def test_lists_within_lists_are_refused_however_deep(source: str, before: str) -> None:
+    found = mapped(source, (before + "[" * 5000 + "]" * 5000).encode())
+    assert [type(one) for one in found] == [NotMapped]
+
+
 def test_a_compressed_bomb_is_refused() -> None:
     bomb = base64.b64encode(gzip.compress(b" " * (80 * 1024 * 1024))).decode()
     [found] = mapped("cloudtrail", json.dumps({"data": bomb}).encode())
     assert isinstance(found, NotMapped)
+    assert found.reason == "an object with data whose text is too large when it is unpacked"
+
+
+def test_the_texts_of_one_envelope_are_unpacked_within_one_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unpacked = 0
+
+    made = zlib.decompressobj
+
+    class Counted:
+        def __init__(self, wbits: int) -> None:
+            self._inflating = made(wbits)
+
+        def decompress(self, value: bytes, most: int) -> bytes:
+            nonlocal unpacked
+            plain = self._inflating.decompress(value, most)
+            unpacked += len(plain)
+            return plain
+
+        @property
+        def eof(self) -> bool:
+            return self._inflating.eof
+
+    monkeypatch.setattr(envelopes.zlib, "decompressobj", Counted)
+    bombs = [gzip.compress(b" " * (1024 * 1024 + n)) for n in range(12)]
+    bodies = [{"body": base64.b64encode(bomb).decode()} for bomb in bombs]
+    found = mapped("cloudtrail", json.dumps({"Records": bodies}).encode())
+    assert found
+    assert not any(isinstance(one, Mapped) for one in found)
+    assert unpacked < 5 * 1024 * 1024
 
 
 def test_a_source_may_name_envelopes_of_its_own(tmp_path: Any) -> None:

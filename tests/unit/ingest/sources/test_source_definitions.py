@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from gateway.errors import InvalidSetting
 from gateway.ingest.decode import decode_event
+from gateway.ingest.mapping.definition import ConstantValue, Value
 from gateway.ingest.mapping.parsing import parse_definition
+from gateway.ingest.mapping.value_table import ValueTable
 from gateway.ingest.sources.catalog import (
     FUNCTIONS,
     definition_in_settings,
@@ -128,6 +131,25 @@ def test_an_outcome_follows_its_table(table: str, record: Any, outcome: str) -> 
     assert event_of(f'outcome = {{ path = "s", {table} }}', record)["outcome"] == outcome
 
 
+@pytest.mark.parametrize("name", [" ", "\n\t", ""])
+def test_a_tenant_of_white_space_is_none(name: str) -> None:
+    [found] = source('tenant = "a"').map(json.dumps({"a": name}).encode(), "acme")
+    assert isinstance(found, Mapped)
+    assert found.draft.tenant == "acme"
+
+
+def test_what_a_table_remembers_of_unusual_values_is_bounded() -> None:
+    value = Value((ConstantValue("x"),), table={"a*": "success"}, present="failure")
+    table = ValueTable("outcome", value, lambda member, value: None)
+    tracemalloc.start()
+    try:
+        assert {table(f"a{number}" + "x" * 100) for number in range(3000)} == {"success"}
+        assert {table(f"{number}" + "x" * 1000) for number in range(3000)} == {"failure"}
+        assert tracemalloc.get_traced_memory()[0] < 500_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_value_that_no_table_knows_is_told() -> None:
     heard: list[tuple[str, str]] = []
     text = HEAD + "[event]\n" + NEEDED + 'outcome = { path = "s", table = { ok = "success" } }'
@@ -185,6 +207,8 @@ def test_records_that_a_rule_skips_are_neither_events_nor_refused() -> None:
         ('tenant = { const = "gateway" }', "line 5: event.tenant: `gateway` is reserved"),
         ('targets = [{ each = "a", urn = "b" }]', r"line 5: event.targets.each: a path with \[\]"),
         ('copies = { "actor.id" = ["x"] }', "line 5: event.copies.actor.id: .*begins with data"),
+        ('copies = { "actor.nam" = ["data.x"] }', "line 5: event.copies.actor.nam: .*'actor.name'"),
+        ('copies = { "actor.id" = [["data.x"]] }', "line 5: event.copies.actor.id: .*begins with"),
         ("id = 7", "line 5: event.id: a table is needed"),
     ],
 )
@@ -202,6 +226,7 @@ def test_a_wrong_definition_is_refused_with_line_and_nearest_name(event: str, re
         (HEAD + '[event]\naction = "a"\n', "own.toml, line 2: event: category is needed"),
         (HEAD + "[event]\n" + NEEDED.replace('"own"', '"gateway.x"'), "`gateway` is reserved"),
         (HEAD + 'whenn = "a"\n[event]\n' + NEEDED, "line 2: whenn: .*did you mean 'when'"),
+        (HEAD + "envelopes = [1]\n[event]\n" + NEEDED, "line 2: envelopes: a text is needed"),
         (HEAD + 'when = "a &&"\n[event]\n' + NEEDED, "line 2: when: 'a &&': a member's name"),
     ],
 )
