@@ -291,7 +291,7 @@ async def _start_parts(
     # Decoding is itself part of that way, so it yields to less.
     intake = slices(busy=lambda: hub.writing or writer.has_small)
     decoder = Decoder(clock, intake)
-    sources = Sources(settings.declared_sources)
+    sources = Sources(settings.declared_sources, clock.now)
     declare_copies(sources.copies())
     context = Context(
         settings=settings,

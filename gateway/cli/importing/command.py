@@ -137,13 +137,14 @@ def make_lines(
 ) -> tuple[MakeLines, GoesOn | None]:
     """The mapping of a source, by its name or the file of its definition, and how its lines are
     read."""
+    from gateway.clock import SystemClock
     from gateway.ingest.sources.catalog import definition_named, make_source
     from gateway.ingest.sources.lines import lines_of, native_lines
 
     if source_name == NATIVE:
         return native_lines(tenant), None
     options = {} if cluster is None else {"cluster": cluster}
-    source = make_source(definition_named(source_name), options)
+    source = make_source(definition_named(source_name), options, now=SystemClock().now)
     return lines_of(source, tenant), source.goes_on
 
 

@@ -76,13 +76,14 @@ def check(name: str, as_json: bool, files: tuple[str, ...]) -> None:
     Shown are counts, the first ten events beside their records, members that
     no record set, values that no table knew, and refusals with their reasons.
     """
+    from gateway.clock import SystemClock
     from gateway.ingest.reading import Unreadable, read_records
     from gateway.ingest.sources.catalog import definition_named, make_source
     from gateway.ingest.sources.checking import Checking
 
     definition = definition_named(name)
     checking = Checking(definition)
-    source = make_source(definition, unknown=checking.unknown)
+    source = make_source(definition, unknown=checking.unknown, now=SystemClock().now)
     for file in files:
         with opened(file) as stream:
             try:

@@ -17,7 +17,7 @@ from gateway.ingest.mapping.path import Condition, Member, Path, Step
 OPTION = "$"
 OPTIONS = ("cluster",)
 # Readers of records that are text.
-READERS = ("postgres_csv",)
+READERS = ("postgres_csv", "syslog")
 GROUPS: dict[str, tuple[str, ...]] = {
     "actor": ("type", "id", "name", "key_id"),
     "source": ("service", "ip", "port", "user_agent"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +17,7 @@ from gateway.ingest.mapping.parsing import definition_of, parse_definition
 from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.sources.envelopes import parse_envelope
 from gateway.ingest.sources.readers import postgres_csv
+from gateway.ingest.sources.readers import syslog as syslog_lines
 from gateway.ingest.sources.readers.record_reader import RecordReader
 from gateway.ingest.sources.source import Mapped, NotMapped, RecordSource
 from gateway.ingest.sources.vendors import (
@@ -26,6 +27,7 @@ from gateway.ingest.sources.vendors import (
     github,
     kubernetes,
     pgaudit,
+    syslog,
     teleport,
 )
 
@@ -54,9 +56,22 @@ FUNCTIONS: Functions = {
     "pgaudit.statement_class": pgaudit.statement_class,
     "pgaudit.reason": pgaudit.reason,
     "pgaudit.targets": pgaudit.targets,
+    "syslog.moment": syslog.moment,
+    "syslog.action": syslog.action,
+    "syslog.outcome": syslog.outcome,
+    "syslog.own_severity": syslog.own_severity,
+    "syslog.actor_id": syslog.actor_id,
+    "syslog.actor_name": syslog.actor_name,
+    "syslog.address": syslog.address,
+    "syslog.port": syslog.port,
+    "syslog.reason": syslog.reason,
+    "syslog.targets": syslog.targets,
     "teleport.remote_address": teleport.remote_address,
 }
-READERS = {"postgres_csv": RecordReader(postgres_csv.record, postgres_csv.goes_on)}
+READERS = {
+    "postgres_csv": RecordReader(postgres_csv.record, postgres_csv.goes_on),
+    "syslog": RecordReader(syslog_lines.record),
+}
 _SUFFIX = ".toml"
 # Compiled sources that a gateway keeps: as many as it has clusters and sources, usually.
 _MOST_MADE = 64
@@ -96,10 +111,13 @@ class Sources:
     `declared` are the tables `[sources.NAME]`. Raises `InvalidSetting` for a wrong one.
     """
 
-    def __init__(self, declared: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, declared: Mapping[str, Mapping[str, Any]], now: Callable[[], float] | None = None
+    ) -> None:
         self._declared = {
             name: definition_in_settings(name, content) for name, content in declared.items()
         }
+        self._now = now
         self._made: dict[tuple[str, str | None], RecordSource] = {}
 
     def named(self, name: str, cluster: str | None = None) -> RecordSource | None:
@@ -115,7 +133,8 @@ class Sources:
             return None
         if len(self._made) == _MOST_MADE:
             self._made.clear()
-        made = make_source(definition, {} if cluster is None else {"cluster": cluster})
+        options = {} if cluster is None else {"cluster": cluster}
+        made = make_source(definition, options, now=self._now)
         self._made[name, cluster] = made
         return made
 
@@ -159,10 +178,11 @@ def make_source(
     definition: SourceDefinition,
     options: Options | None = None,
     unknown: Listener = lambda member, value: None,
+    now: Callable[[], float] | None = None,
 ) -> RecordSource:
-    """A compiled source."""
+    """A compiled source. By `now` times without a year get one; without it they are unknown."""
     reader = READERS.get(definition.reader)
-    return RecordSource(definition, FUNCTIONS, options or {}, unknown, reader)
+    return RecordSource(definition, FUNCTIONS, options or {}, unknown, reader, now)
 
 
 # What another process has compiled.

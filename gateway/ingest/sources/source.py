@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +18,7 @@ from gateway.ingest.mapping.identity import digest
 from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.marked import fitting, pruned
 from gateway.ingest.sources.envelopes import SHARED, Opener, parse_envelope
-from gateway.ingest.sources.readers.record_reader import RecordReader
+from gateway.ingest.sources.readers.record_reader import RECEIVED_AT, RecordReader
 from gateway.ingest.split import behind_runtime, items_of, text_inside
 from gateway.ingest.strict_json import Refused, TooMuch, check_depth, checked_record
 
@@ -59,6 +59,7 @@ class RecordSource:
         options: Options,
         unknown: Listener = lambda member, value: None,
         reader: RecordReader | None = None,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self.definition = definition
         self.options = options
@@ -71,6 +72,7 @@ class RecordSource:
         self._envelopes = (*map(parse_envelope, definition.envelopes), *SHARED)
         self._has_time = "time" in definition.members
         self._reader = reader
+        self._now = None if reader is None else now
         # Whether a record goes on behind a line; None where records are JSON.
         self.goes_on = None if reader is None else reader.goes_on
 
@@ -182,6 +184,8 @@ class RecordSource:
 
     def _seen(self, record: dict[str, Any]) -> dict[str, Any]:
         """The record with the names that paths have."""
+        if self._now is not None:
+            record = record | {RECEIVED_AT: self._now()}
         if not self.definition.ignore_case:
             return record
         return {name.lower(): value for name, value in record.items()}

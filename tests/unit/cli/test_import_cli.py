@@ -215,7 +215,7 @@ def test_a_gateway_that_is_away_ends_with_5(run: Run) -> None:
     ("arguments", "hint"),
     [
         (["missing.ndjson"], "missing.ndjson"),
-        (["--format", "syslog", "in.ndjson"], "syslog"),
+        (["--format", "sislog", "in.ndjson"], "syslog"),
         (["--url", "localhost", "in.ndjson"], "http://"),
         (["--data", "d", "--url", "http://127.0.0.1:1", "in.ndjson"], "leave out --url"),
         (["--refused", "in.ndjson", "in.ndjson"], "one of the files"),

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 # Member of every record that was read from text: the text itself.
 LINE = "line"
+# Member that functions see besides: when the record is read, in seconds since 1970.
+RECEIVED_AT = "received_at"
 
 
 class RecordReader(NamedTuple):
