@@ -119,7 +119,10 @@ def _reaches(
     parts = []
     for name in _GRANTED:
         granted = list(getattr(allowed, name)) or [ANY]
-        found = list(_granted(name, asked[name], granted, allowed.reserved))
+        # Grants are about the value, selectors about the pseudonym in its place.
+        shown_at = _HIDDEN_AS.get(name)
+        wanted = [ANY] if shown_at and masks.hides(shown_at) else asked[name]
+        found = list(_granted(name, wanted, granted, allowed.reserved))
         if not found:
             return False
         parts.append(found)

@@ -81,6 +81,9 @@ ALL = {"categories": ["**"]}
         ([NAMED], {"actor": "bob", "resource": "a/b"}, None),
         ([NAMED], {"filter": 'actor.id == "bob"'}, None),
         ([NAMED, MASKED], {"actor": "bob"}, None),
+        ([{**PAY, **NAMED}], {"resource": "ps1_abc"}, None),
+        ([{**PAY, **NAMED}], {"resource": "ps1_abc", "actor": "ps1_d", "tenant": "acme"}, None),
+        ([{**NAMED, **PAY}], {"resource": "ps1_abc", "tenant": "globex"}, "tenant"),
         # By the members of a key that hides them.
         ([MASKED], {"actor": "bob"}, "actor"),
         ([MASKED], {"actor": "**"}, None),
