@@ -40,7 +40,7 @@ def cef_members(text: str) -> dict[str, Any] | None:
 
 def _extension(text: str) -> dict[str, str]:
     keys = list(_KEY.finditer(text))
-    ends = [key.start() for key in keys[1:]] + [len(text)]
+    ends = [*(key.start() for key in keys[1:]), len(text)][: len(keys)]
     return {
         key[1]: _plain(text[key.end() : end].strip()) for key, end in zip(keys, ends, strict=True)
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from gateway.ingest.mapping.values import inner, text, urn
@@ -23,6 +24,7 @@ _BSD = re.compile(
 _MOST_AHEAD = timedelta(days=1)
 # Every eighth year may be none with a 29th of February.
 _MOST_YEARS = 9
+_MOST_SEARCHED = 1024
 _SAID = tuple(
     (action, re.compile(pattern))
     for action, pattern in (
@@ -33,7 +35,7 @@ _SAID = tuple(
         ("session.closed", r"session closed for user (?P<user>[^\s(]+)"),
         ("authentication", r"authentication failure;.*? rhost=(?P<ip>\S*)"
                            r"(?: +user=(?P<user>\S+))?"),
-        ("command", r"\s*(?P<user>\S+) : (?:[^=]*; )?TTY="),
+        ("command", r"\A\s*(?P<user>\S{1,64}) : (?:[^=]*; )?TTY="),
     )
 )  # fmt: skip
 
@@ -183,8 +185,12 @@ def _parameter(record: dict[str, Any], *names: str) -> str | None:
 def _said(record: dict[str, Any]) -> tuple[str | None, dict[str, str | None]]:
     """What usual messages of programs say: the action, and `user`, `ip`, `port`."""
     message = record.get("message")
-    if isinstance(message, str):
-        for name, pattern in _SAID:
-            if (match := pattern.search(message[:1024])) is not None:
-                return name, match.groupdict()
+    return _said_in(message[:_MOST_SEARCHED]) if isinstance(message, str) else (None, {})
+
+
+@lru_cache(maxsize=16)
+def _said_in(message: str) -> tuple[str | None, dict[str, str | None]]:
+    for name, pattern in _SAID:
+        if (match := pattern.search(message)) is not None:
+            return name, match.groupdict()
     return None, {}

@@ -31,6 +31,12 @@ CEF = (
 )
 
 
+PLAIN_CEF = {
+    "version": "0", "vendor": "a", "product": "b", "device_version": "c", "class_id": "d",
+    "name": "e", "severity": "5", "extension": {}, "labels": {},
+}  # fmt: skip
+
+
 @cache
 def source(now: str = NOW) -> RecordSource:
     at = datetime.fromisoformat(now).timestamp()
@@ -130,6 +136,8 @@ def test_id_and_content_of_a_line_are_those_of_its_text_in_any_year() -> None:
         ('<13>Mar  3 10:00:00 h a: @cee: {"b": 1}', {"json": {"b": 1}}),
         ('<13>Mar  3 10:00:00 h a: {"b": 1', {"message": '{"b": 1'}),
         ("<13>Mar  3 10:00:00 h CEF:0|broken", {"hostname": "h", "message": "CEF:0|broken"}),
+        ("CEF:0|a|b|c|d|e|5|", {"cef": PLAIN_CEF}),
+        ("CEF:0|a|b|c|d|e|5|words only", {"cef": PLAIN_CEF}),
         ("<192>x", None),
         ("hello", None),
         ("CEF:0|broken", None),
@@ -273,6 +281,7 @@ def test_bytes_that_are_not_utf_8_stay_readable() -> None:
 PIECES = st.sampled_from(
     ["<13>", "<999>", "1 ", "- ", "Mar  3 10:00:00 ", "Feb 31 25:00:00 ", "2026-03-03T10:00:00Z ",
      "2026-99-99T99:99:99Z ", "h ", "app[1]: ", '[a@1 b="c"]', '[a b="\\"]', "CEF:0|", "a|b|c|",
+     "CEF:0|a|b|c|d|e|5|",
      "d|e|5|", "src=1 ", "rt=x ", "start=99999999999999999999 ", "cs1Label=", "\\", "\\|", "=",
      '{"a":', "[" * 200, '{"a":' * 80 + "1" + "}" * 80, "}", "null", "\0", "\n", "\ufeff",
      "12 ", "x" * 3000, '{"targets": [{"urn": 1}, null], "severity": "9", "outcome": []}'],
