@@ -84,6 +84,10 @@ OUTCOMES: list[tuple[str, dict[str, Any], str]] = [
     ("auth0", {"type": "gd_auth_rejected"}, "denied"),
     ("auth0", {"type": "gd_auth_succeed"}, "success"),
     ("auth0", {"type": "w"}, "unknown"),
+    ("auth0", {"type": "passkey_challenge_failed"}, "failure"),
+    ("auth0", {"type": "kms_key_management_failure"}, "failure"),
+    ("auth0", {"type": "kms_key_management_success"}, "success"),
+    ("auth0", {"type": "actions_execution_failed"}, "failure"),
     ("azure_activity", {"resultType": "Success"}, "success"),
     ("azure_activity", {"resultType": "Start"}, "unknown"),
     ("azure_activity", {"resultType": "Failure"}, "failure"),
@@ -97,6 +101,7 @@ OUTCOMES: list[tuple[str, dict[str, Any], str]] = [
     ("entra", {"properties": {"status": {"errorCode": 0}}}, "success"),
     ("entra", {"properties": {"status": {"errorCode": 50126}}}, "failure"),
     ("entra", {"properties": {"status": {"errorCode": 53003}}}, "denied"),
+    ("entra", {"properties": {"status": {"errorCode": 530032}}}, "denied"),
     ("gcp", {}, "success"),
     ("gcp", {"protoPayload": {"methodName": "m", "status": {}}}, "success"),
     ("gcp", {"protoPayload": {"methodName": "m", "status": {"code": 7}}}, "denied"),
@@ -116,6 +121,7 @@ OUTCOMES: list[tuple[str, dict[str, Any], str]] = [
     ("m365", {"Operation": "UserLoginFailed"}, "failure"),
     ("m365", {"ResultStatus": "Failed"}, "failure"),
     ("m365", {"ResultStatus": "PartiallySucceeded"}, "success"),
+    ("m365", {"ResultStatus": "Postponed"}, "unknown"),
     ("ocsf", {"status_id": 1}, "success"),
     ("ocsf", {"status_id": 2}, "failure"),
     ("ocsf", {"status_id": 2, "status_detail": "denied"}, "denied"),
@@ -143,12 +149,19 @@ OUTCOMES: list[tuple[str, dict[str, Any], str]] = [
     ("okta", {"outcome": {"result": "DENY"}}, "denied"),
     ("okta", {"outcome": {"result": "CHALLENGE"}}, "unknown"),
     ("okta", {"outcome": {"result": "SKIPPED"}}, "unknown"),
+    ("okta", {"outcome": {"result": "RATE_LIMIT"}}, "denied"),
+    ("okta", {"outcome": {"result": "ABANDONED"}}, "failure"),
+    ("okta", {"outcome": {"result": "DEFERRED"}}, "unknown"),
     ("okta", {"outcome": None}, "success"),
     ("onepassword", {"category": "success"}, "success"),
     ("onepassword", {"category": "credentials_failed"}, "failure"),
     ("onepassword", {"category": "mfa_failed"}, "failure"),
     ("onepassword", {"category": "firewall_failed"}, "denied"),
     ("salesforce", {"LOGIN_STATUS": "LOGIN_NO_ERROR"}, "success"),
+    ("salesforce", {"EVENT_TYPE": "RestApi", "STATUS": "200"}, "success"),
+    ("salesforce", {"EVENT_TYPE": "RestApi", "STATUS": "403"}, "denied"),
+    ("salesforce", {"EVENT_TYPE": "RestApi", "STATUS": 500}, "failure"),
+    ("salesforce", {"EVENT_TYPE": "RestApi", "STATUS": "odd"}, "unknown"),
     ("salesforce", {"LOGIN_STATUS": "LOGIN_ERROR_INVALID_PASSWORD"}, "failure"),
     ("salesforce", {"LOGIN_STATUS": "LOGIN_ERROR_RESTRICTED_DOMAIN"}, "denied"),
     ("salesforce", {"REQUEST_STATUS": "F"}, "failure"),
@@ -246,6 +259,41 @@ def test_a_record_becomes_who_did_what_to_what(
     assert (event["category"], event["action"], urn) == expected
 
 
+def test_what_no_table_knows_is_no_success() -> None:
+    """A record without a word about its outcome may be one that went well; one with a word that is
+    not known is not."""
+    for name in shipped_names():
+        outcome = shipped(name).members.get("outcome")
+        if outcome is None or outcome.absent != "success":
+            continue
+        for nested in (origin for origin in outcome.origins if isinstance(origin, Value)):
+            if "success" in (nested.table or {}).values():
+                assert nested.present is not None, (name, nested.table)
+
+
+def test_a_cloud_audit_log_without_a_method_is_what_was_asked_for() -> None:
+    asked = {"permission": "run.services.setIamPolicy", "granted": False, "resource": "r/1"}
+    payload = {"authorizationInfo": [asked], "resourceName": "r/1"}
+    event = event_of("gcp", {"insertId": "1", "protoPayload": payload})
+    assert (event["action"], event["outcome"]) == ("run.services.setIamPolicy", "denied")
+
+
+def test_an_activity_as_the_reports_api_writes_it_names_what_it_is_about() -> None:
+    parameters = [
+        {"name": "doc_id", "value": "d/1"}, {"name": "doc_title", "value": "Plan"},
+        {"name": "doc_type", "value": "document"}, {"name": "target_user", "value": "b@x.example"},
+    ]  # fmt: skip
+    events = [{"type": "access", "name": "download", "parameters": parameters}]
+    record = RECORDS["google_workspace"] | {"name": None, "events": events}
+    event = event_of("google_workspace", record)
+    assert event["targets"] == [
+        {"urn": "google_workspace:-/documents/d%2F1", "type": "document", "id": "d/1",
+         "name": "Plan"},
+        {"urn": "google_workspace:-/users/b@x.example", "type": "user", "id": "b@x.example",
+         "name": "b@x.example"},
+    ]  # fmt: skip
+
+
 def test_the_address_of_a_peer_is_without_its_port() -> None:
     for members, address in (
         ({"addr.remote": "[2001:db8::1]:65123"}, "2001:db8::1"),
@@ -336,6 +384,39 @@ def test_what_hides_a_member_hides_what_it_was_taken_from(name: str, member: str
     for path in paths_of(definition.members[member]):
         steps = tuple(step for step in path.steps)
         assert value_at(left, steps) in (None, "***"), path
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "member", "path"),
+    [
+        ("auth0", {"details": {"request": {"userAgent": "s"}}}, "source.user_agent",
+         "details.request.userAgent"),
+        ("auth0", {"details": {"request": {"ip": "s"}}}, "source.ip", "details.request.ip"),
+        ("entra", {"calleripaddress": "s"}, "source.ip", "calleripaddress"),
+        ("entra", {"properties": {"targetResources": [{"id": "s"}]}}, "targets.id", "properties"),
+        ("gcp", {"protoPayload": {"methodName": "a", "authorizationInfo": [{"resource": "s"}]}},
+         "targets.urn", "protoPayload.authorizationInfo"),
+        ("gcp", {"protoPayload": {"methodName": "a", "authenticationInfo": {"x": "s"}}},
+         "actor.id", "protoPayload.authenticationInfo"),
+        ("okta", {"request": {"ipChain": [{"geographicalContext": {"ip": "s"}}]}},
+         "source.ip", "request"),
+        ("okta", {"debugContext": {"debugData": {"requestUri": "/users/s"}}},
+         "targets.id", "debugContext.debugData.requestUri"),
+        ("vault", {"response": {"auth": {"display_name": "s"}}}, "actor.name", "response.auth"),
+    ],
+)  # fmt: skip
+def test_what_hides_a_member_hides_where_the_vendor_repeats_it(
+    name: str, members: dict[str, Any], member: str, path: str
+) -> None:
+    declare_copies(Sources({}).copies())
+    found = source_named(name).draft(json.dumps(RECORDS[name] | members).encode())
+    stored = Event(
+        1, found.draft.tenant, found.draft.category, found.draft.action, "unknown", 1,
+        found.draft.actor, "", b"",
+        b'{"cursor":"' + b"0" * 31 + b'","recorded_at":"x",' + found.draft.tail,
+    )  # fmt: skip
+    left = json.loads(masked(stored, Masks(drop=(member,))).json)["data"]
+    assert value_at(left, tuple(map(Step, path.split(".")))) is None
 
 
 def test_copies_are_those_of_events_of_the_source_alone() -> None:
