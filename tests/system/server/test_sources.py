@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,17 @@ async def test_records_that_are_lines_of_text_are_taken(gateway: Gateway) -> Non
         assert [one["index"] for one in found["rejected"]] == [3]
     kept = await stored(gateway, category="pgaudit.**")
     assert [event["data"]["line"] for event in kept] == lines
+
+
+async def test_a_time_without_a_year_is_that_of_the_gateways_clock(gateway: Gateway) -> None:
+    now = datetime.now(UTC)
+    line = f"<38>{now:%b %d %H:%M:%S} web-1 su[1]: session opened for user root"
+    answer = await gateway.post("/v1/ingest/syslog", key=gateway.admin, data=line)
+    assert answer.json()["accepted"] == 1
+    [event] = await stored(gateway, category="syslog.su")
+    assert event["time"] == f"{now:%Y-%m-%dT%H:%M:%S}.000000Z"
+    assert event["data"]["line"] == line
+    assert "time_unknown" not in event["data"]
 
 
 async def test_a_key_sends_only_what_it_may_write(gateway: Gateway) -> None:

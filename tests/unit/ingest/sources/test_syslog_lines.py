@@ -6,12 +6,15 @@ import io
 import json
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.cli.importing.sources import sources
 from gateway.formats.cef import cef_encoder
 from gateway.formats.format import FormatOptions
 from gateway.formats.rfc5424 import rfc5424_encoder
@@ -264,6 +267,16 @@ def test_a_line_is_one_event_by_file_body_and_envelope() -> None:
         drafts = [one.draft for one in found if isinstance(one, Mapped)]
         assert len(drafts) == len(found) == 7, found
         assert len({(draft.id, draft.content) for draft in drafts}) == 1
+
+
+def test_the_command_line_gives_times_a_year(tmp_path: Path) -> None:
+    (tmp_path / "auth.log").write_text(f"{SSHD}\nno line of syslog\n")
+    options = ["check", "--json", "--source", "syslog", str(tmp_path / "auth.log")]
+    report = json.loads(CliRunner().invoke(sources, options).output)
+    assert (report["records"], report["events"], report["marks"]) == (2, 1, {})
+    [[record, event]] = report["examples"]
+    assert record["line"] == SSHD
+    assert event["time"].endswith("-03-03T10:00:00.000000Z")
 
 
 def test_a_line_without_a_time_is_marked() -> None:
