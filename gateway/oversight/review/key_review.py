@@ -150,6 +150,7 @@ async def key_facts(
         for one in counts:
             one.count_access(access)
     masks_for = await _masks_for_key(log, grants, now)
+    by_resources = any(one.grant.resources for one in grants)
     before = await log.last_before(int(begin * 1_000_000))
     samples: list[bytes] = []
     async with aclosing(review.events(0.0)) as events:
@@ -162,7 +163,10 @@ async def key_facts(
             seen = masked(event, masks)
             for one in counts:
                 one.count_event(seen)
-            also = masks_for(event) if len(samples) < SAMPLES else None
+            if len(samples) == SAMPLES or (by_resources and masks.hides("targets.urn")):
+                # Whether it is a sample would tell the reader about resources that are hidden.
+                continue
+            also = masks_for(event)
             if also is not None:
                 samples.append(masked(event, masks.joined(also)).json)
     oldest = review.oldest

@@ -169,6 +169,30 @@ async def test_reviews_show_no_value(gateway: Gateway) -> None:
     assert explained.json()["pseudonymizes"] == sorted(NAMED)
 
 
+@pytest.mark.parametrize("way", ["mask", "drop", "pseudonymize"])
+async def test_samples_tell_no_reader_which_resource_an_event_has(
+    gateway: Gateway, way: str
+) -> None:
+    scoped = {"actions": ["pull"], "categories": ["auth"], "resources": ["app:x"]}
+    keys = [await gateway.mint(scoped),
+            await gateway.mint({"actions": ["pull"], "categories": ["auth"]},
+                               {**scoped, "effect": "deny"})]  # fmt: skip
+    reader = await gateway.mint(
+        {"actions": ["keys.admin"], "categories": ["**"]},
+        {"actions": ["pull"], "categories": ["auth"], "fields": {way: ["targets.urn"]}},
+    )
+    await gateway.send(event(id="1", targets=[{"urn": "app:x"}]))
+    await gateway.send(event(id="2", targets=[{"urn": "app:y"}]))
+
+    async def sampled(key: str, by: str) -> list[str]:
+        path = f"/v1/keys/{key_id(key)}/document"
+        answer = await gateway.get(path, key=by, headers={"Accept": "application/json"})
+        return [one["id"] for one in answer.json()["samples"]]
+
+    assert [await sampled(key, gateway.admin) for key in keys] == [["1"], ["2"]]
+    assert [await sampled(key, reader) for key in keys] == [[], []]
+
+
 async def resolved(gateway: Gateway, key: str, pseudonym: str, by: str = "", **more: str) -> Any:
     body = {"key": key_id(key), "pseudonym": pseudonym, "reason": "incident 7", **more}
     answer = await gateway.post("/v1/pseudonyms/resolve", key=by or gateway.admin, json=body)
