@@ -259,13 +259,14 @@ def test_a_line_is_one_event_by_file_body_and_envelope() -> None:
         forms: list[Any] = [
             {"message": text}, {"log": text + "\n"}, {"event": {"message": text}},
             {"logEvents": [{"message": text}]}, [{"MESSAGE": text}],
+            {"log": f"2026-03-03T10:00:00Z stdout F {text}"},
         ]  # fmt: skip
         found = found_in(f"{text}\r\n".encode())
         for form in forms:
             found += found_in(json.dumps(form).encode())
         found += found_in(b"2026-03-03T10:00:00Z stdout F " + text.encode())
         drafts = [one.draft for one in found if isinstance(one, Mapped)]
-        assert len(drafts) == len(found) == 7, found
+        assert len(drafts) == len(found) == 8, found
         assert len({(draft.id, draft.content) for draft in drafts}) == 1
 
 
