@@ -44,10 +44,14 @@ def uncovered_grant(holder: tuple[Grant, ...], wanted: tuple[Grant, ...]) -> Ste
 def _tells_apart(holder: tuple[Grant, ...], wanted: Grant) -> Generator[None, None, bool]:
     """Whether `wanted` grants or denies by resources what the holder sees with its resources
     hidden: grants match the event itself, so that a key of its own would confirm guesses. It may
-    pass on its own patterns as they are."""
+    pass on its own patterns for such events as they are."""
     named = frozenset(wanted.resources)
-    if not named or ANY in named or any(frozenset(one.resources) == named for one in holder):
+    if not named or ANY in named:
         return False
+    for grant in holder:
+        yield
+        if frozenset(grant.resources) == named and scopes_overlap(grant.scope(), wanted.scope()):
+            return False
     reading = _READING.intersection(wanted.actions)
     for grant in holder:
         yield

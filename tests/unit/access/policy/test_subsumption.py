@@ -157,6 +157,7 @@ def test_who_does_not_see_resources_tells_no_events_apart_by_them(way: str) -> N
         assert covers(holder, [*holder, grant("billing", resources=["app:x"], effect="deny")])
         assert covers(holder, [grant("auth.login", resources=["**"], **hiding)])
         assert covers([allowing], [allowing])
+        assert not covers([*holder, grant("billing", resources=["app:x"])], [allowing])
         assert not covers([grant("**", resources=["app:x", "app:y"], **hiding)], [allowing])
     assert covers([grant("auth", fields={way: ["targets.id"]})],
                   [grant("auth", resources=["app:x"], fields={way: ["targets.id"]})])  # fmt: skip
