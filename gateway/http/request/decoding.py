@@ -120,7 +120,7 @@ class Decoder:
                     raise too_many(most)
                 _add_mapped(found, index, one)
                 index += 1
-                size += len(one.raw)
+                size += len(one.raw) + _SLICE_BYTES // _SLICE_EVENTS
                 if size >= _SLICE_BYTES:
                     size = 0
                     await slices.rest()

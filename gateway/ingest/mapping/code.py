@@ -123,10 +123,12 @@ def _joined(between: str, parts: tuple[list[Any], ...]) -> str | None:
     return between.join(found) or None
 
 
-def _made_targets(made: Iterable[dict[str, Any]]) -> list[Target]:
-    """Targets of a function's results; those without a member are none."""
+def _made_targets(made: Iterable[Any] | None) -> list[Target]:
+    """Targets of a function's results; a function for other members makes none."""
     found = []
-    for members in made:
+    for members in made or ():
+        if type(members) is not dict:
+            continue
         urn = values.cut_urn(members["urn"]) if members.get("urn") else UNSET
         rest = {name: values.short(members.get(name)) for name in ("type", "id", "name")}
         found.append(Target(urn=urn, **rest))

@@ -214,6 +214,8 @@ class _Reading:
                 self._result(keys, given, "present", member),
                 self._result(keys, given, "absent", member),
             )
+        if not value.origins:
+            raise _Fault(keys, "at least one path is needed")
         if value.convert is not None:
             _check_known((*keys, "as"), value.convert, tuple(CONVERSIONS))
         for path in paths_of(value):
@@ -262,6 +264,8 @@ class _Reading:
             yield _template(keys, content)
         elif name == "join":
             paths = content if isinstance(content, list) else [content]
+            if not paths:
+                raise _Fault(keys, "at least one path is needed")
             yield Join(tuple(_path(keys, path) for path in paths), str(table.get("with", " ")))
         elif name == "function":
             yield FunctionCall(self._function(keys, content))

@@ -138,6 +138,15 @@ def test_a_tenant_of_white_space_is_none(name: str) -> None:
     assert found.draft.tenant == "acme"
 
 
+@pytest.mark.parametrize("function", sorted(FUNCTIONS))
+def test_no_function_breaks_a_record_wherever_it_is_named(function: str) -> None:
+    made = source(f'id = {{ function = "{function}" }}\ntargets = [{{ function = "{function}" }}]')
+    for record in ({"a": "x"}, {"eventSource": 1, "objectRef": [], "ID": {}, "line": 7}):
+        [found] = made.map(json.dumps(record).encode())
+        assert isinstance(found, Mapped)
+        assert decode_event(b"{" + found.draft.tail, iter(()), mapped=True) == found.draft
+
+
 def test_what_a_table_remembers_of_unusual_values_is_bounded() -> None:
     value = Value((ConstantValue("x"),), table={"a*": "success"}, present="failure")
     table = ValueTable("outcome", value, lambda member, value: None)
@@ -209,6 +218,10 @@ def test_records_that_a_rule_skips_are_neither_events_nor_refused() -> None:
         ('copies = { "actor.id" = ["x"] }', "line 5: event.copies.actor.id: .*begins with data"),
         ('copies = { "actor.nam" = ["data.x"] }', "line 5: event.copies.actor.nam: .*'actor.name'"),
         ('copies = { "actor.id" = [["data.x"]] }', "line 5: event.copies.actor.id: .*begins with"),
+        ("id = []", "line 5: event.id: at least one path is needed"),
+        ("time = []", "line 5: event.time: at least one path is needed"),
+        ("id = { any = [{ path = [] }] }", "line 5: event.id: at least one path is needed"),
+        ("id = { join = [] }", "line 5: event.id.join: at least one path is needed"),
         ("id = 7", "line 5: event.id: a table is needed"),
     ],
 )
