@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, InvalidEvents
+from gateway.errors import GatewayError, InvalidEvents, PayloadTooLarge
 from gateway.event import MAX_DEPTH, Draft
 from gateway.ingest.decode import decode_event, decode_events, refused_events
 from gateway.ingest.ids import new_ids
@@ -27,6 +27,8 @@ _SLICE_EVENTS = 250
 # A record or an envelope from this size on is mapped in another process: hostile ones take a second
 # for each megabyte.
 _LARGE_UNIT = 64 * 1024
+# What is nested takes a microsecond or two for each of these, and others wait meanwhile.
+_MOST_CONTAINERS = 400_000
 
 
 class Decoder:
@@ -103,6 +105,10 @@ class Decoder:
 
         Records that the source passes over have an index, and are neither.
         """
+        if len(body) >= _LARGE_UNIT and body.count(b"{") + body.count(b"[") > _MOST_CONTAINERS:
+            raise PayloadTooLarge(
+                f"more than {_MOST_CONTAINERS} objects and lists in one request; send it in parts"
+            )
         found = Lenient()
         slices = self._work.slices(key_id)
         slices.start()

@@ -148,6 +148,7 @@ async def test_a_key_sends_only_what_it_may_write(gateway: Gateway) -> None:
         ("/v1/ingest/okta", b"[" + b"1," * 200_000 + b"1]", 413, "more than"),
         ("/v1/ingest/okta", b'{"Records":[' + b"1," * 200_000 + b"1]}", 413, "more than"),
         ("/v1/ingest/okta", b"1\n" * 200_000, 413, "more than"),
+        ("/v1/ingest/okta", b"[" * 500_000 + b"]" * 500_000, 413, "objects and lists"),
     ],
 )
 async def test_a_wrong_request_is_told_what_to_do(
