@@ -1,1 +1,1 @@
-"""Mappings from records of other systems to native events: `lines` lists the sources."""
+"""Sources: records of other systems as events. `catalog` has those that are shipped."""
