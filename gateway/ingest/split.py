@@ -282,6 +282,15 @@ def _skip(body: bytes, at: int) -> int:
     return found.end() if found else at
 
 
+_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+
+def one_line(json: bytes) -> bytes:
+    """JSON text on one line: line breaks occur only between tokens, and become spaces."""
+    json = json.strip()
+    return json.translate(_LINE_BREAKS) if b"\n" in json or b"\r" in json else json
+
+
 # A line that a container runtime wrote (CRI): time, stream, F for a full line or P for a part.
 _CRI = re.compile(rb"\S{1,64} (?:stdout|stderr) ([FP]) ", re.ASCII)
 _SEPARATOR = b"\x1e"

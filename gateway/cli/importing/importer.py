@@ -16,9 +16,9 @@ import msgspec
 from gateway.errors import InvalidRequest
 from gateway.ingest.reading import GoesOn, Record, Unreadable, read_records
 from gateway.ingest.sink import Sink
-from gateway.ingest.sources.lines import Line, MakeLines, one_line
+from gateway.ingest.sources.lines import Line, MakeLines
 from gateway.ingest.sources.source import TIME_UNKNOWN, TRUNCATED, NotMapped
-from gateway.ingest.split import is_whole
+from gateway.ingest.split import is_whole, one_line
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 

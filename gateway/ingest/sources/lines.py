@@ -18,12 +18,12 @@ from gateway.ingest.sources.source import (
     RecordSource,
     decoded_shallowly,
 )
+from gateway.ingest.split import one_line
 from gateway.ingest.strict_json import Refused
 
 _encode = msgspec.json.Encoder().encode
 # Members that a gateway, from which this event was read, put at its beginning.
 _SET_BY_GATEWAY = re.compile(rb'\A\{"cursor":"[^"]*","recorded_at":"[^"]*",')
-_LINE_BREAKS = re.compile(rb"[\r\n]")
 
 
 class Line(NamedTuple):
@@ -38,11 +38,6 @@ class Line(NamedTuple):
 
 # Lines of the records in what was read. Raises nothing for a record.
 MakeLines = Callable[[bytes], Iterator[Line | NotMapped]]
-
-
-def one_line(raw: bytes) -> bytes:
-    """JSON text on one line: line breaks occur only between tokens, and become spaces."""
-    return _LINE_BREAKS.sub(b" ", raw.strip())
 
 
 def lines_of(source: RecordSource, tenant: str | None) -> MakeLines:

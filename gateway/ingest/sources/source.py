@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from gateway.event import DEFAULT_TENANT, MAX_DEPTH, MAX_EVENT_BYTES, Draft, Members
+from gateway.event import DEFAULT_TENANT, MAX_EVENT_BYTES, Draft, Members
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import decode_event, draft_of
 from gateway.ingest.mapping.code import Options
@@ -19,14 +19,13 @@ from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.marked import fitting, pruned
 from gateway.ingest.sources.envelopes import SHARED, Opener, parse_envelope
 from gateway.ingest.sources.readers.record_reader import RECEIVED_AT, RecordReader
-from gateway.ingest.split import behind_runtime, items_of, text_inside
-from gateway.ingest.strict_json import Refused, TooMuch, check_depth, checked_record
+from gateway.ingest.split import behind_runtime, items_of, one_line, text_inside
+from gateway.ingest.strict_json import Refused, TooMuch, checked_record
 
 TIME_UNKNOWN, TRUNCATED = "time_unknown", "truncated"
 _DECODE = msgspec.json.Decoder()
 _ENCODE = msgspec.json.Encoder().encode
 _NO_IDS: Iterator[str] = iter(())
-_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError)
 # Larger ones are mostly envelopes, which need not be decoded whole.
 _LARGE = 4 * MAX_EVENT_BYTES
@@ -174,7 +173,7 @@ class RecordSource:
             return None
         if self._is_skipped is not None and self._is_skipped(seen):
             return NotMapped(raw, "", "skipped by the rule of this source", True)
-        members, data, marks = self._filled(record, raw, tenant)
+        members, data, marks = self._filled(record, seen, raw, tenant)
         content = record_digest(canonical)
         if marks:
             content = record_digest(checked_record(data)[1])
@@ -191,14 +190,12 @@ class RecordSource:
         return {name.lower(): value for name, value in record.items()}
 
     def _filled(
-        self, record: dict[str, Any], raw: bytes, tenant: str
+        self, record: dict[str, Any], seen: dict[str, Any], raw: bytes, tenant: str
     ) -> tuple[Members, bytes, tuple[str, ...]]:
-        members = self._fill(self._seen(record), tenant)
+        members = self._fill(seen, tenant)
         if members.id is UNSET:
             members.id = f"sha256-{digest(record)}"
-        data = raw
-        if b"\n" in raw or b"\r" in raw:
-            data = raw.translate(_LINE_BREAKS)
+        data = one_line(raw)
         if self._has_time and members.time is UNSET:
             return members, _marked(data, record), (TIME_UNKNOWN,)
         return members, data, ()
@@ -209,9 +206,12 @@ class RecordSource:
             record = decoded_shallowly(raw)
         except _ERRORS as error:
             raise Refused("", f"not valid JSON: {error}") from None
-        if type(record) is not dict or not self._is_record(self._seen(record)):
+        if type(record) is not dict:
             return None
-        members, data, marks = self._filled(record, raw, tenant)
+        seen = self._seen(record)
+        if not self._is_record(seen):
+            return None
+        members, data, marks = self._filled(record, seen, raw, tenant)
         members.data = msgspec.Raw(data)
         draft, is_cut = draft_within_limits(members, b"")
         return Mapped(draft, raw, (*marks, TRUNCATED) if is_cut else marks)
@@ -221,21 +221,8 @@ def draft_within_limits(members: Members, content: bytes) -> tuple[Draft, bool]:
     """Draft of members with `data`; what is too deep or too large is left out, which the second
     result tells. The content is then that of the rest."""
     draft = draft_of(members, content)
-    item = b"{" + draft.tail
-    if len(item) <= MAX_EVENT_BYTES and not _is_too_deep(item):
-        return draft, False
-    line, is_cut = fitting(item)
-    return decode_event(line, _NO_IDS, mapped=True), is_cut
-
-
-def _is_too_deep(item: bytes) -> bool:
-    if item.count(b"{") + item.count(b"[") <= MAX_DEPTH:
-        return False
-    try:
-        check_depth(item)
-    except TooMuch:
-        return True
-    return False
+    line, is_cut = fitting(b"{" + draft.tail)
+    return (decode_event(line, _NO_IDS, mapped=True), True) if is_cut else (draft, False)
 
 
 def _marked(data: bytes, record: dict[str, Any]) -> bytes:
