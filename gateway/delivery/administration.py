@@ -38,10 +38,11 @@ from gateway.delivery.destination import (
     Destination,
     Replay,
     changeable,
+    check_same_key,
     paused,
+    redefined,
     replaying,
     resumed,
-    unless_changed,
     with_secret,
     without_replay,
 )
@@ -153,7 +154,7 @@ class DestinationAdministration:
         changed = replace(known, definition=after)
         for secret, value in values.items():
             changed = await self._sealed(changed, secret, value, 0.0)
-        stored = await self._apply(name, lambda now: unless_changed(known, changed))
+        stored = await self._apply(name, lambda now: redefined(known, changed))
         names = [one for one in after.__struct_fields__ if _differs(known.definition, after, one)]
         data: dict[str, Any] = {"changed": names, "secrets": sorted(values)}
         if not known.definition.same_delivery(after):
@@ -168,9 +169,19 @@ class DestinationAdministration:
         """Delete a destination with its position, secrets and dead letters."""
         known = changeable(await self.named(name))
         await self._check_authority(known.definition)
+        row = await self._consumer_store.get(OWNER, name)
         await self._caller.recheck()
-        await self._store.change(name, lambda before, others: None)
-        await self._consumer_store.change(OWNER, name, lambda row, others: None)
+
+        def delete(before: Destination | None, others: int) -> None:
+            if before is not None:
+                check_same_key(before, known)
+
+        await self._store.change(name, delete)
+        # That of another one, which was made by this name meanwhile, stays.
+        made_at = None if row is None else row.created_at
+        await self._consumer_store.change(
+            OWNER, name, lambda now, others: now if now and now.created_at != made_at else None
+        )
         await self._record("deleted", known, {})
 
     async def pause(self, name: str, reason: object) -> Destination:
@@ -196,7 +207,7 @@ class DestinationAdministration:
         self._check_type(known.definition, frozenset([*known.secrets, secret]))
         await self._check_authority(known.definition)
         changed = await self._sealed(known, secret, value, float(seconds))
-        stored = await self._apply(name, lambda now: unless_changed(known, changed))
+        stored = await self._apply(name, lambda now: redefined(known, changed))
         await self._record("secret_set", stored, {"secret": secret, "overlap": overlap})
         return stored
 
@@ -222,7 +233,7 @@ class DestinationAdministration:
         replay = Replay(
             begin=begin, until=until, dead_letters=chosen, by=by, reason=checked, started_at=now
         )
-        stored = await self._apply(name, lambda now: replaying(replay))
+        stored = await self._apply(name, lambda now: replaying(known, replay))
         data = {"begin": begin, "end": until, "dead_letters": len(chosen)}
         await self._record("replayed", stored, data, checked)
         return stored

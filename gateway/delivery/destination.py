@@ -136,10 +136,11 @@ def without_replay(destination: Destination, now: float) -> Destination:
     return replace(destination, replay=replace(replay, outcome=CANCELLED, ended_at=now))
 
 
-def replaying(replay: Replay) -> Callable[[Destination], Destination]:
-    """Change that begins a replay."""
+def replaying(known: Destination, replay: Replay) -> Callable[[Destination], Destination]:
+    """Change that begins a replay of what the key may see for which it was permitted."""
 
     def begin(destination: Destination) -> Destination:
+        check_same_key(destination, known)
         running = destination.replay is not None and not destination.replay.outcome
         if running:
             raise Conflict(
@@ -187,17 +188,26 @@ def changeable(destination: Destination) -> Destination:
     return destination
 
 
-def unless_changed(
-    known: Destination, changed: Destination
-) -> Callable[[Destination], Destination]:
-    """Replacement of a destination that is as it was known."""
+def redefined(known: Destination, changed: Destination) -> Callable[[Destination], Destination]:
+    """Change of definition and secrets, if they still are as they were known. State and replay
+    stay as they are now: the gateway itself moves them, and a pause meanwhile loses nothing."""
 
     def change(before: Destination) -> Destination:
-        if before != known:
-            raise Conflict(
-                f"{known.name} was changed meanwhile; look at it, and try again",
-                code="changed_meanwhile",
-            )
-        return changed
+        now, then = ((one.definition, one.secrets, one.created_at) for one in (before, known))
+        if now != then:
+            raise _changed_meanwhile(known)
+        return replace(before, definition=changed.definition, secrets=changed.secrets)
 
     return change
+
+
+def check_same_key(destination: Destination, known: Destination) -> None:
+    """Raise `Conflict` if it delivers for another key than when a change was permitted."""
+    if destination.definition.key != known.definition.key:
+        raise _changed_meanwhile(known)
+
+
+def _changed_meanwhile(known: Destination) -> Conflict:
+    return Conflict(
+        f"{known.name} was changed meanwhile; look at it, and try again", code="changed_meanwhile"
+    )

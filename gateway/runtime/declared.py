@@ -99,14 +99,10 @@ class Declared:
         known = {one.name: one for one in await stores.destination_store.all()}
         for name, definition in self.definitions.items():
             before = known.get(name)
-            if before is not None and before.managed_by != "config":
-                raise GatewayError(
-                    f"destinations.{name}: a destination of this name was made over HTTP or by the "
-                    "command line; delete it, or choose another name",
-                    code="destination_exists",
-                )
             if before is None:
                 await self._place(name, definition, stores)
+            else:
+                _refuse_other(before)
             if before is None or before.definition != definition:
                 changed = await _replace(stores, name, self._declaring(definition))
                 if changed is None:
@@ -115,9 +111,10 @@ class Declared:
                     await self._record(stores, "changed", definition)
         for name, one in known.items():
             if one.managed_by == "config" and name not in self.definitions:
-                if await _replace(stores, name, lambda before, others: None) is not None:
+                gone = await _replace(stores, name, _without_declared)
+                if gone is not None and gone.managed_by == "config":
                     await self._record(stores, "deleted", one.definition)
-                await stores.consumer_store.change(OWNER, name, lambda row, others: None)
+                    await stores.consumer_store.change(OWNER, name, lambda row, others: None)
 
     async def _record(self, stores: Stores, what: str, definition: Definition) -> None:
         """Record a change, with the cursor from which it holds; of processes that start together
@@ -148,6 +145,7 @@ class Declared:
 
         def declare(before: Destination | None, others: int) -> Destination:
             if before is not None:
+                _refuse_other(before)
                 return replace(before, definition=definition)
             return Destination(
                 definition=definition, since=now, created_at=now, created_by="config",
@@ -155,6 +153,20 @@ class Declared:
             )  # fmt: skip
 
         return declare
+
+
+def _refuse_other(before: Destination) -> None:
+    """Raise `GatewayError` for a destination that stands in no configuration."""
+    if before.managed_by != "config":
+        raise GatewayError(
+            f"destinations.{before.name}: a destination of this name was made over HTTP or by the "
+            "command line; delete it, or choose another name",
+            code="destination_exists",
+        )
+
+
+def _without_declared(before: Destination | None, others: int) -> Destination | None:
+    return before if before is not None and before.managed_by != "config" else None
 
 
 async def _replace(stores: Stores, name: str, change: DestinationChange) -> Destination | None:

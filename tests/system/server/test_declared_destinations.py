@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,14 @@ import pytest
 from click.testing import CliRunner
 from gateway_client import event, key_id
 from gateways import Gateway
+from msgspec.structs import replace
 
 from gateway.cli.main import cli
-from gateway.errors import InvalidSetting
+from gateway.delivery.administration import Stores
+from gateway.delivery.destination import OWNER, Destination
+from gateway.errors import GatewayError, InvalidSetting
 from gateway.runtime.compose import running
+from gateway.runtime.declared import Declared
 from gateway.settings.declarations import Settings
 from gateway.settings.load import load
 from gateway.settings.server import ServerSettings
@@ -163,3 +167,35 @@ def test_tables_come_from_the_file_of_settings(tmp_path: Path) -> None:
     checked = CliRunner().invoke(cli, ["config", "check", "--config", str(config)])
     assert checked.exit_code == 2
     assert "destinations.siem: key: it is required" in checked.output
+
+
+async def test_one_that_was_made_otherwise_meanwhile_is_neither_changed_nor_deleted(
+    start_with: StartWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start_with() as gateway:
+        reader = key_id(await gateway.mint({"actions": ["stream"], "categories": ["auth"]}))
+    table = {"type": "http", "key": reader, "settings": {"url": "https://siem.example/in"}}
+    async with start_with(siem=table) as gateway:
+        context = gateway.context
+        stores = Stores(
+            context.destination_store, context.consumer_store, context.key_store, context.log
+        )
+        known = await stores.destination_store.all()
+
+        def made_otherwise(before: Destination | None, others: int) -> Destination | None:
+            return before and replace(before, managed_by="http")
+
+        async def as_it_was() -> list[Destination]:
+            return known
+
+        made = await stores.destination_store.change("siem", made_otherwise)
+        monkeypatch.setattr(stores.destination_store, "all", as_it_was)
+        for tables in ({"siem": {**table, "on_gap": "fail"}}, {}):
+            declared = dataclasses.replace(
+                Settings(data=context.settings.data), declared_destinations=tables
+            )
+            outlets, clock = context.deliveries.parts.outlets, context.clock
+            with suppress(GatewayError):
+                await Declared(declared, outlets, clock).store(stores)
+            assert await stores.destination_store.get("siem") == made
+            assert await stores.consumer_store.get(OWNER, "siem") is not None

@@ -9,8 +9,16 @@ from typing import Any
 import pytest
 from gateway_client import Event, event, key_id
 from gateways import Gateway, Start
+from msgspec.structs import replace
 
-from gateway.delivery.destination import OWNER
+from gateway.delivery.destination import (
+    OWNER,
+    Destination,
+    SealedSecret,
+    disabled,
+    paused,
+    with_secret,
+)
 from gateway.delivery.outlets.outlet import (
     SUCCESS,
     DeliveryResult,
@@ -21,6 +29,7 @@ from gateway.delivery.outlets.outlet import (
     OutletLimits,
     RefusedEvent,
 )
+from gateway.delivery.ports import DestinationChange
 from gateway.delivery.running.outlets import OutletOrder
 from gateway.errors import InvalidRequest
 from tests.support import machine_time
@@ -396,6 +405,113 @@ async def test_a_change_takes_effect_and_nothing_is_skipped_or_repeated(
     ids += await gateway.send_many(2, category="billing")
     await arrives(receiver, ids)
     assert receiver.batches[-2:] == [1, 1]
+
+
+def meanwhile(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, act: Callable[[Destination], Destination]
+) -> None:
+    """Have the next change of a destination find that another one came first."""
+    store = gateway.context.destination_store
+    change = store.change
+
+    async def comes_second(name: str, changing: DestinationChange) -> Destination | None:
+        monkeypatch.setattr(store, "change", change)
+        await change(name, lambda one, others: None if one is None else act(one))
+        return await change(name, changing)
+
+    monkeypatch.setattr(store, "change", comes_second)
+
+
+DONE = {"outcome": "done", "ended_at": 2.0}
+OF_STATE: dict[str, Callable[[Destination], Destination]] = {
+    "disabled by the gateway": lambda one: disabled(one, 2.0, "gone"),
+    "replay ended": lambda one: replace(one, replay=one.replay and replace(one.replay, **DONE)),
+    "paused by somebody": lambda one: paused(one, 2.0, "key:x", "maintenance"),
+}
+OF_DEFINITION: dict[str, Callable[[Destination], Destination]] = {
+    "another key": lambda one: replace(one, definition=replace(one.definition, key="k" * 12)),
+    "another secret": lambda one: with_secret(
+        one, "token", SealedSecret(pepper="p", sealed=b"", set_at=2.0, fingerprint="f"), 0.0, 2.0
+    ),
+    "deleted and made again": lambda one: replace(one, created_at=2.0),
+}
+CHANGES = {
+    "PATCH": ("/v1/destinations/siem", {"on_gap": "fail"}),
+    "PUT": ("/v1/destinations/siem/secrets/token", {"value": "new"}),
+}
+
+
+@pytest.mark.parametrize("method", CHANGES)
+@pytest.mark.parametrize("before", OF_STATE)
+async def test_a_change_keeps_what_became_of_the_state_meanwhile(
+    gateway: Gateway, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, method: str, before: str
+) -> None:
+    key = await gateway.reader_key()
+    await make(gateway, key, secrets={"token": "old"})
+    receiver.held.clear()
+    await gateway.send(event(id="a"))
+    path = "/v1/destinations/siem/replay"
+    await gateway.post(path, key=gateway.admin, json={"from": "start"})
+    found: list[Destination] = []
+    meanwhile(gateway, monkeypatch, lambda one: found.append(OF_STATE[before](one)) or found[0])
+    path, body = CHANGES[method]
+    answer = await gateway.request(method, path, key=gateway.admin, json=body)
+    assert answer.status == 200, answer.body
+    stored = await gateway.context.destination_store.get("siem")
+    assert stored is not None
+    expected = replace(
+        found[0], definition=stored.definition, secrets=stored.secrets, revision=stored.revision
+    )
+    assert stored == expected
+    assert (stored.definition.on_gap == "fail") is (method == "PATCH")
+    assert len(stored.secrets["token"]) == 1
+    receiver.held.set()
+
+
+@pytest.mark.parametrize("method", CHANGES)
+@pytest.mark.parametrize("before", OF_DEFINITION)
+async def test_a_change_of_what_somebody_has_defined_anew_is_refused(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, method: str, before: str
+) -> None:
+    await make(gateway, await gateway.reader_key(), secrets={"token": "old"})
+    meanwhile(gateway, monkeypatch, OF_DEFINITION[before])
+    path, body = CHANGES[method]
+    answer = await gateway.request(method, path, key=gateway.admin, json=body)
+    answer.problem(409, "changed_meanwhile")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v1/destinations/siem/replay"), ("DELETE", "/v1/destinations/siem")],
+)
+async def test_nothing_is_done_to_a_destination_that_has_another_key_than_was_permitted(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, method: str, path: str
+) -> None:
+    await make(gateway, await gateway.reader_key())
+    meanwhile(gateway, monkeypatch, OF_DEFINITION["another key"])
+    answer = await gateway.request(method, path, key=gateway.admin, json={"from": "start"})
+    answer.problem(409, "changed_meanwhile")
+
+
+async def test_a_deletion_leaves_the_position_of_one_that_was_made_again_meanwhile(
+    gateway: Gateway, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await gateway.reader_key()
+    await make(gateway, key)
+    store = gateway.context.destination_store
+    change = store.change
+
+    async def made_again(name: str, changing: DestinationChange) -> Destination | None:
+        monkeypatch.setattr(store, "change", change)
+        gone = await change(name, changing)
+        await make(gateway, key)
+        return gone
+
+    monkeypatch.setattr(store, "change", made_again)
+    answer = await gateway.request("DELETE", "/v1/destinations/siem", key=gateway.admin)
+    assert answer.status == 204, answer.body
+    await gateway.send(event(id="a"))
+    await arrives(receiver, ["a"])
 
 
 async def test_a_deleted_destination_stops_and_leaves_nothing(
