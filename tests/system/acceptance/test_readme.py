@@ -1,4 +1,4 @@
-"""README.md's commands, run as they are printed, in a clean copy with the program installed.
+"""README.md's commands, run as printed but for the port, in a clean copy with the program.
 
 In blocks marked `console`, lines that begin with `$ ` are commands, in one shell
 session from the first to the last; other lines are what they print.
@@ -22,6 +22,7 @@ import pytest
 
 from tests.support.gateway_process import ROOT, environment
 from tests.support.machine_time import patience
+from tests.support.services.ports import free_port
 
 _SECONDS = 30
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -156,6 +157,14 @@ def session(folder: Path) -> Iterator[Session]:
         opened.close()
 
 
+def elsewhere(command: str, port: int) -> str:
+    """A command for a gateway on another port than 8080, which something else may have."""
+    address = f"127.0.0.1:{port}"
+    command = command.replace("127.0.0.1:8080", address)
+    command = command.replace("audit-gateway serve", f"audit-gateway serve --port {port}")
+    return command.replace("audit-gateway tail", f"audit-gateway tail --url http://{address}")
+
+
 def refused(said: str) -> bool:
     """Whether the gateway answered with a problem: curl itself ends well then."""
     try:
@@ -167,7 +176,8 @@ def refused(said: str) -> bool:
 
 def test_the_commands_of_the_readme_work_as_printed(clean_copy: Path) -> None:
     _, text = parted((ROOT / "README.md").read_text(), VICTORIA_LOGS)
-    printed = commands(text)
+    port = free_port()
+    printed = [elsewhere(command, port) for command in commands(text)]
     assert any(_STAYS.match(command) for command in printed)
     assert sum(bool(_STREAMS.match(command)) for command in printed) >= 2
     with session(clean_copy) as user:
