@@ -14,7 +14,7 @@ from gateway.http.query.query import refuse_unknown
 from gateway.http.request.access_logging import access_logging
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.origin import add_cors_headers, preflights
-from gateway.http.response.problem import REPORT, Handler, problems
+from gateway.http.response.problem import RENDERERS, REPORT, Handler, problems
 from gateway.http.routes.health import OPENAPI
 from gateway.http.routes.table import ROUTES
 
@@ -52,6 +52,11 @@ def _app(context: Context, routes: list[Route], connections: Connections) -> web
     app[REPORT] = context.tasks.report
     app[TRUSTED_PROXIES] = context.settings.server.trusted_proxies
     app[BASIC_OVER_HTTP] = context.settings.server.basic == "always"
+    app[RENDERERS] = {
+        f"{route.method} {route.documented_path}": route.refusals_as.render
+        for route in routes
+        if route.refusals_as is not None
+    }
     for route in routes:
         if route.public:
             app.router.add_route("HEAD", route.path, route.handler)

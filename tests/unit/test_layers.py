@@ -104,16 +104,17 @@ ALLOWED = {
         "oversight/detection"
     ),
     "http/request": (
-        "settings scheduling wire access/credentials access/grants access/keys access/usage "
-        "access/policy access/limits access access/administration log ingest ingest/sources "
-        "streaming/live streaming/consumers streaming oversight/access_log oversight/detection "
-        "oversight oversight/review delivery delivery/running http/response http/connection "
-        "http/query"
+        "settings filters scheduling wire access/credentials access/grants access/keys "
+        "access/usage access/policy access/limits access access/administration log ingest "
+        "ingest/sources streaming/live streaming/consumers streaming oversight/access_log "
+        "oversight/detection oversight oversight/review delivery delivery/running http/response "
+        "http/connection http/query"
     ),
     "http/intake": (
         "access/keys access/usage access/policy log ingest oversight/detection http/response "
         "http/pipelining http/request"
     ),
+    "http/receivers": "formats ingest ingest/sources http/request",
     "http/openapi": (
         "formats access/grants access/keys access/administration log oversight/review delivery "
         "http/response http/query"
@@ -123,7 +124,7 @@ ALLOWED = {
         "access/policy access/limits access/administration log ingest streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection oversight "
         "oversight/review delivery http/response http/connection http/query http/request "
-        "http/intake http/openapi"
+        "http/intake http/receivers http/openapi"
     ),
     "http/metrics": (
         "wire oversight/detection oversight delivery/running http/response http/connection "

@@ -123,11 +123,11 @@ class View(msgspec.Struct, frozen=True):
 
     def only_tenant(self) -> str | None:
         """The tenant that all scopes name; None if there are others, or patterns."""
-        named = {scope.tenant for scope in self.scopes}
-        if len(named) != 1:
-            return None
-        [tenants] = named
-        return tenants[0] if len(tenants) == 1 and is_literal(tenants[0]) else None
+        return _only({scope.tenant for scope in self.scopes})
+
+    def only_category(self) -> str | None:
+        """The category that all scopes name; None if there are others, or patterns."""
+        return _only({scope.category for scope in self.scopes})
 
     def members(self) -> set[str]:
         """Attributes of events that the view depends on, but for its limits."""
@@ -272,6 +272,14 @@ def depends_on_hours(grants: tuple[Grant, ...]) -> bool:
 def compiled(view: View) -> Test:
     """`view.compile()`, cached, as a few keys send most of the requests."""
     return view.compile()
+
+
+def _only(selected: set[tuple[str, ...]]) -> str | None:
+    """What the selectors of all scopes name alone, if that is the same."""
+    if len(selected) != 1:
+        return None
+    [patterns] = selected
+    return patterns[0] if len(patterns) == 1 and is_literal(patterns[0]) else None
 
 
 @lru_cache(1024)

@@ -16,6 +16,7 @@ from gateway.errors import Forbidden
 from gateway.event import Draft
 from gateway.http.intake.single_events import note_conflicts
 from gateway.http.request.access_logging import log_out_of_scope
+from gateway.http.request.admission import Admission
 from gateway.http.request.context import Context
 from gateway.http.response.answers import RefusedItem
 from gateway.ingest.content import record_digest
@@ -104,6 +105,21 @@ async def sort_items(
         if index not in gone
     ]
     return result
+
+
+async def store_sorted(
+    context: Context, admission: Admission, decoded: Lenient
+) -> tuple[Appended, SortedItems]:
+    """Store durably what the key may write, with marked events for the rest.
+
+    Returns what became of the valid events, and the sorted items.
+    """
+    key, view, access = admission.key, admission.view, admission.access
+    found = await sort_items(context, key, view, access, decoded)
+    # Decoding and marking many events takes long.
+    await admission.recheck()
+    stored = await context.writer.append_together([found.good, found.marked])
+    return note_stored(context, access, stored), found
 
 
 def note_stored(context: Context, access: Access, stored: list[Appended]) -> Appended:

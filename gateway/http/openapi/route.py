@@ -9,12 +9,22 @@ import msgspec
 from aiohttp import web
 
 from gateway.http.openapi.schemas import TEXT, Schema
+from gateway.http.response.problem import Renderer
 
 # Actions of a route that needs no key.
 PUBLIC: tuple[str, ...] = ()
 _PATH_PARAMETER = re.compile(r"\{(\w+)(:[^}]+)?\}")
 _PROBLEMS_WITH_KEY = (400, 401, 403, 429, 431, 503)
 _PROBLEMS_OF_BODIES = (408, 413, 415)
+
+
+class Refusals(msgspec.Struct, frozen=True):
+    """Refusals of a route whose senders understand no problem documents: how an error is rendered,
+    the `content` of the answers as in OpenAPI, and the statuses, where they are others."""
+
+    render: Renderer
+    content: Schema
+    statuses: tuple[int, ...] = ()
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -39,6 +49,7 @@ class Route(msgspec.Struct, frozen=True):
     body_required: bool = True
     tag: str = "keys"
     admitted: bool = True
+    refusals_as: Refusals | None = None
 
     @property
     def public(self) -> bool:
@@ -64,6 +75,8 @@ class Route(msgspec.Struct, frozen=True):
     @property
     def refusals(self) -> list[int]:
         """Statuses of all its problems."""
+        if self.refusals_as is not None and self.refusals_as.statuses:
+            return list(self.refusals_as.statuses)
         with_key = () if self.public else _PROBLEMS_WITH_KEY
         with_body = () if self.body is None else _PROBLEMS_OF_BODIES
         return sorted({*with_key, *with_body, *self.problems})
@@ -76,7 +89,7 @@ class Route(msgspec.Struct, frozen=True):
             "tags": [self.tag],
             "responses": {
                 **{str(status): answer for status, answer in self.answers.items()},
-                **{str(s): {"$ref": f"#/components/responses/Problem{s}"} for s in self.refusals},
+                **{str(status): self._refusal(status) for status in self.refusals},
             },
         }
         if self.public:
@@ -86,3 +99,9 @@ class Route(msgspec.Struct, frozen=True):
         if self.body is not None:
             made["requestBody"] = {"required": self.body_required, **self.body}
         return made
+
+    def _refusal(self, status: int) -> Schema:
+        """Response object of a refusal."""
+        if self.refusals_as is None:
+            return {"$ref": f"#/components/responses/Problem{status}"}
+        return {"description": "Refused.", "content": self.refusals_as.content}

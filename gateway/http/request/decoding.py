@@ -6,15 +6,17 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
+from gateway.access.policy.decision import View
 from gateway.clock import Clock
 from gateway.errors import GatewayError, InvalidEvents, PayloadTooLarge
-from gateway.event import MAX_DEPTH, Draft
+from gateway.event import DEFAULT_TENANT, MAX_DEPTH, Draft
+from gateway.filters.scope import RESERVED, is_reserved
 from gateway.ingest.decode import decode_event, decode_events, refused_events
 from gateway.ingest.ids import new_ids
 from gateway.ingest.marked import Lenient, decode_leniently
 from gateway.ingest.reading import Unreadable, read_text
 from gateway.ingest.sources.catalog import map_apart
-from gateway.ingest.sources.source import TRUNCATED, Mapped, NotMapped, RecordSource
+from gateway.ingest.sources.source import TRUNCATED, Mapped, NotMapped, Owner, RecordSource
 from gateway.ingest.split import pieces_of, split_body, too_many
 from gateway.ingest.strict_json import Refused
 from gateway.scheduling.loop_work import LoopWork, Slices
@@ -22,13 +24,28 @@ from gateway.scheduling.loop_work import LoopWork, Slices
 T = TypeVar("T")
 
 # Sized by the worst bytes, about a microsecond each.
-_SLICE_BYTES = 16 * 1024
-_SLICE_EVENTS = 250
+SLICE_BYTES = 16 * 1024
+SLICE_EVENTS = 250
 # A record or an envelope from this size on is mapped in another process: hostile ones take a second
 # for each megabyte.
-_LARGE_UNIT = 64 * 1024
+LARGE_UNIT = 64 * 1024
 # What is nested takes a microsecond or two for each of these, and others wait meanwhile.
-_MOST_CONTAINERS = 400_000
+MOST_CONTAINERS = 400_000
+
+
+def usual_owner(view: View) -> Owner:
+    """Owner of records that name no tenant."""
+    return Owner(view.only_tenant() or DEFAULT_TENANT)
+
+
+def bound_owner(view: View) -> Owner:
+    """Owner of what is sent in protocols that have no tenants and categories: what the key is bound
+    to; what it is not comes from the records."""
+    tenant, category = view.only_tenant() or RESERVED, view.only_category() or RESERVED
+    fixed = tenant != RESERVED
+    return Owner(
+        tenant if fixed else DEFAULT_TENANT, fixed, "" if is_reserved(category) else category
+    )
 
 
 class Decoder:
@@ -53,9 +70,9 @@ class Decoder:
 
         Raises `InvalidEvents` with every refusal; indices count from `first`.
         """
-        if len(body) <= _SLICE_BYTES:
+        if len(body) <= SLICE_BYTES:
             items = split_body(body, lines=lines, most=most)
-            if len(items) <= _SLICE_EVENTS:
+            if len(items) <= SLICE_EVENTS:
                 # One slice needs no turn.
                 return _decode_events(items, self._now(), mapped=mapped, first=first)
         drafts: list[Draft] = []
@@ -99,15 +116,15 @@ class Decoder:
         return found
 
     async def map_records(
-        self, body: bytes, key_id: str, source: RecordSource, tenant: str, *, most: int
+        self, body: bytes, key_id: str, source: RecordSource, owner: Owner, *, most: int
     ) -> Lenient:
         """Map the records of a body, in any envelope, to drafts and refusals, at most `most`.
 
         Records that the source passes over have an index, and are neither.
         """
-        if len(body) >= _LARGE_UNIT and body.count(b"{") + body.count(b"[") > _MOST_CONTAINERS:
+        if len(body) >= LARGE_UNIT and body.count(b"{") + body.count(b"[") > MOST_CONTAINERS:
             raise PayloadTooLarge(
-                f"more than {_MOST_CONTAINERS} objects and lists in one request; send it in parts"
+                f"more than {MOST_CONTAINERS} objects and lists in one request; send it in parts"
             )
         found = Lenient()
         slices = self._work.slices(key_id)
@@ -116,24 +133,25 @@ class Decoder:
         for unit in read_text(body, most, source.goes_on):
             if isinstance(unit, Unreadable):
                 made: Iterable[Mapped | NotMapped] = (NotMapped(unit.raw, "", unit.reason),)
-            elif len(unit.raw) < _LARGE_UNIT:
-                made = source.map(unit.raw, tenant, most)
+            elif len(unit.raw) < LARGE_UNIT:
+                made = source.map(unit.raw, owner, most)
             else:
-                work = partial(map_apart, source.definition, source.options, unit.raw, tenant, most)
+                work = partial(map_apart, source.definition, source.options, unit.raw, owner, most)
                 made = await slices.in_process(work)
             for one in made:
                 if index == most:
                     raise too_many(most)
-                _add_mapped(found, index, one)
+                add_mapped(found, index, one)
                 index += 1
-                size += len(one.raw) + _SLICE_BYTES // _SLICE_EVENTS
-                if size >= _SLICE_BYTES:
+                size += len(one.raw) + SLICE_BYTES // SLICE_EVENTS
+                if size >= SLICE_BYTES:
                     size = 0
                     await slices.rest()
         return found
 
 
-def _add_mapped(found: Lenient, index: int, one: Mapped | NotMapped) -> None:
+def add_mapped(found: Lenient, index: int, one: Mapped | NotMapped) -> None:
+    """Add what a source made of a record; nothing for one that it passes over."""
     if isinstance(one, NotMapped):
         if not one.skipped:
             found.refused.append((index, one.raw, Refused(one.path, one.reason)))
@@ -160,7 +178,7 @@ async def _parts(
 
 async def _decode(part: list[bytes], decode: Callable[[list[bytes]], T], slices: Slices) -> T:
     work = partial(decode, part)
-    if len(part) == 1 and len(part[0]) > _SLICE_BYTES:
+    if len(part) == 1 and len(part[0]) > SLICE_BYTES:
         # A large event holds the interpreter for milliseconds at a time.
         return await slices.in_process(work)
     return work()
@@ -178,7 +196,7 @@ def _slices(piece: list[bytes]) -> Iterator[list[bytes]]:
     part: list[bytes] = []
     size = 0
     for item in piece:
-        if part and (size + len(item) > _SLICE_BYTES or len(part) == _SLICE_EVENTS):
+        if part and (size + len(item) > SLICE_BYTES or len(part) == SLICE_EVENTS):
             yield part
             part, size = [], 0
         part.append(item)

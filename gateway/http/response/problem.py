@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -48,6 +49,21 @@ _BASIC = 'Basic realm="audit-gateway", charset="UTF-8"'
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class Rendered(NamedTuple):
+    """A refusal as the senders of a route understand it, with headers beside those of a problem."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+# What a route answers instead of problem documents.
+Renderer = Callable[[web.Request, GatewayError], Rendered]
+# By method and path of the route.
+RENDERERS: web.AppKey[Mapping[str, Renderer]] = web.AppKey("renderers")
+
+
 class ProblemAnswer(msgspec.Struct):
     """Members of every problem document."""
 
@@ -64,8 +80,11 @@ def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | Non
     return Answer(encoded, "application/json", status=status, headers=headers or {})
 
 
-def problem(error: GatewayError, request_id: str, *, basic: bool = False) -> Answer:
-    """Problem document of an error, with the headers that its status requires.
+def problem(
+    error: GatewayError, request_id: str, *, basic: bool = False, rendered: Rendered | None = None
+) -> Answer:
+    """Problem document of an error, or what it was `rendered` to, with the headers that its status
+    requires.
 
     `basic`: who sends no good key is told that Basic credentials are taken, too.
     """
@@ -84,8 +103,11 @@ def problem(error: GatewayError, request_id: str, *, basic: bool = False) -> Ans
     elif error.code == "bad_handshake":
         # Required by RFC 6455, section 4.4.
         headers["Sec-WebSocket-Version"] = "13"
-    document = msgspec.json.encode(problem_members(error, request_id))
-    response = Answer(document, "application/problem+json", status=error.status, headers=headers)
+    if rendered is None:
+        document = msgspec.json.encode(problem_members(error, request_id))
+        rendered = Rendered(error.status, "application/problem+json", document)
+    headers.update(rendered.headers)
+    response = Answer(rendered.body, rendered.content_type, status=rendered.status, headers=headers)
     if isinstance(error, PayloadTooLarge | RequestTimeout) or error.code == MALFORMED:
         # The rest of the body is not worth reading, or its end is unknown.
         response.force_close()
@@ -123,9 +145,9 @@ def problems(
         except GatewayError as error:
             refused_with = error.code
             basic = isinstance(error, Unauthorized) and _may_ask(request) and takes_basic(request)
-            response = problem(error, request_id, basic=basic)
+            response = _refusal(request, error, request_id, basic)
         except web.HTTPException as error:
-            response = problem(from_aiohttp(error, request), request_id)
+            response = _refusal(request, from_aiohttp(error, request), request_id)
         except (ConnectionError, TimeoutError):
             raise
         except Exception as error:
@@ -142,12 +164,21 @@ def problems(
     return answered
 
 
+def _refusal(
+    request: web.Request, error: GatewayError, request_id: str, basic: bool = False
+) -> Answer:
+    """Answer to a request that is refused, in the form that its route has."""
+    render = request.app[RENDERERS].get(route_of(request))
+    rendered = None if render is None else render(request, error)
+    return problem(error, request_id, basic=basic, rendered=rendered)
+
+
 def _failed(request: web.Request, request_id: str, error: Exception) -> Answer:
     """Answer to an internal error, which is logged."""
     # Without the query, which may hold secrets.
     _LOGGER.error("request %s failed: %s %s", request_id, request.method, request.path)
     request.app[REPORT]("request", error)
-    return problem(internal_error(request_id), request_id)
+    return _refusal(request, internal_error(request_id), request_id)
 
 
 def internal_error(request_id: str) -> GatewayError:

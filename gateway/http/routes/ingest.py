@@ -5,20 +5,26 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.errors import InvalidRequest, NotFound
-from gateway.event import DEFAULT_TENANT
 from gateway.http.intake.ingest_stream import IngestStream
 from gateway.http.intake.single_events import SINGLE_EVENTS, answer_members
-from gateway.http.intake.sorted_items import MOST_ERRORS, check_granted, note_stored, sort_items
+from gateway.http.intake.sorted_items import (
+    MOST_ERRORS,
+    check_granted,
+    note_stored,
+    store_sorted,
+)
 from gateway.http.query.query import AS_USUAL, parse_ingest, parse_of_source
+from gateway.http.receivers.cloudevents import has_cloudevents, read_cloudevents
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES, media_type, read_body
 from gateway.http.request.context import Context
+from gateway.http.request.decoding import usual_owner
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answers import Ingested, IngestedLeniently
 from gateway.http.response.problem import json_response
 from gateway.ingest.decode import refused_events
 from gateway.ingest.marked import Lenient
-from gateway.ingest.strict_json import NotJson
+from gateway.ingest.strict_json import NotJson, Refused
 
 
 async def ingest(
@@ -29,6 +35,12 @@ async def ingest(
     key, view, access = admission.key, admission.view, admission.access
     asked = parse_ingest(request.query.items()) if request.query else AS_USUAL
     prefers = asked.skips is None and _prefers_lenient(request)
+    applied = {"Preference-Applied": "handling=lenient"} if prefers else None
+    if has_cloudevents(request):
+        found = await read_cloudevents(request, context, admission)
+        if asked.skips or prefers:
+            return await _store_leniently(context, admission, found, applied)
+        return await _store_all(context, admission, found)
     kind = media_type(request, ("application/json", *NDJSON_TYPES))
     if kind in NDJSON_TYPES and _wants_lines(request):
         lenient = bool(asked.skips or prefers)
@@ -46,8 +58,7 @@ async def ingest(
         )
         if not lines:
             _check_is_json(body, decoded)
-        headers = {"Preference-Applied": "handling=lenient"} if prefers else None
-        return await _store_leniently(context, admission, decoded, headers)
+        return await _store_leniently(context, admission, decoded, applied)
     drafts = await context.decoder.decode(
         body, key.id, lines=lines, most=limits.max_request_events, mapped=asked.mapped
     )
@@ -60,6 +71,20 @@ async def ingest(
     note_stored(context, access, [appended])
     if single:
         request.app[SINGLE_EVENTS].learn(request, admission, lines=lines)
+    return json_response(Ingested(*answer_members(context.log.epoch, appended)), status=201)
+
+
+async def _store_all(context: Context, admission: Admission, found: Lenient) -> web.Response:
+    """Store all of what was mapped, or refuse it."""
+    found.refused += [(index, b"", Refused("data", why)) for index, why in found.cut.items()]
+    _refuse_any(found)
+    drafts = [draft for _, draft in found.drafts]
+    if not drafts:
+        raise InvalidRequest("the body is empty; send one event or more")
+    await check_granted(context, admission.view, admission.access, drafts)
+    await admission.recheck()
+    appended = await context.writer.append(drafts)
+    note_stored(context, admission.access, [appended])
     return json_response(Ingested(*answer_members(context.log.epoch, appended)), status=201)
 
 
@@ -86,7 +111,7 @@ async def ingest_records(
         body,
         admission.key.id,
         source,
-        admission.view.only_tenant() or DEFAULT_TENANT,
+        usual_owner(admission.view),
         most=limits.max_request_events,
     )
     if not skips:
@@ -115,12 +140,8 @@ async def _store_leniently(
     headers: dict[str, str] | None = None,
 ) -> web.Response:
     """Store what the key may write, with marked events for the rest, and answer for each."""
-    key, view, access = admission.key, admission.view, admission.access
-    found = await sort_items(context, key, view, access, decoded)
-    # Decoding and marking many events takes long.
-    await admission.recheck()
-    stored = await context.writer.append_together([found.good, found.marked])
-    members = answer_members(context.log.epoch, note_stored(context, access, stored))
+    stored, found = await store_sorted(context, admission, decoded)
+    members = answer_members(context.log.epoch, stored)
     lists = found.rejected, found.truncated or ()
     return json_response(IngestedLeniently(*members, *lists), headers=headers)
 

@@ -100,8 +100,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/openapi.json", health.openapi, PUBLIC, "openapi", "This document.",
           {200: says("OpenAPI 3.1.", {"type": "object"})}, tag="operation"),
     Route("POST", "/v1/events", ingest.ingest, ("ingest",), "ingest",
-          "Send events: one, an array, or lines. All or nothing; with an answer in lines, group by "
-          "group.",
+          "Send events: one, an array, or lines; or CloudEvents, also in binary mode (`ce-` "
+          "headers and any body). All or nothing; with an answer in lines, group by group.",
           {201: says("All events are stored durably.", named("Ingested")),
            200: says("With `on_invalid=skip`: the good ones are stored durably. With NDJSON and "
                      "`Accept: application/x-ndjson`: a line per group of events that is stored "
@@ -115,6 +115,8 @@ ROUTES: tuple[Route, ...] = (
               JSON: {"schema": {"oneOf": [named("NewEvent"),
                                           listed(named("NewEvent"), minItems=1)]}},
               NDJSON: {"schema": named("NewEvent")},
+              EVENT_TYPE: {"schema": {"type": "object"}},
+              BATCH_TYPE: {"schema": listed({"type": "object"})},
           }}),
     Route("POST", "/v1/ingest/{source}", ingest.ingest_records, ("ingest",), "ingestRecords",
           "Send records of others, such as of Kubernetes or Okta: one, an array, lines, or any "

@@ -118,6 +118,8 @@ class SourceDefinition(msgspec.Struct, frozen=True, kw_only=True):
     envelopes: tuple[str, ...] = ()
     # What reads records that are text; "" where they are JSON.
     reader: str = ""
+    # The member that may hold an event of a gateway, which then is the event; "" for none.
+    native: str = ""
     ignore_case: bool = False
     loose: bool = False
     members: dict[str, Value]

@@ -48,7 +48,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _EVENT = (*SINGLE, *GROUPS, "targets", "copies")
 _TOP = (
     "name", "title", "documentation", "version", "when", "skip", "envelopes", "reader",
-    "ignore_case", "root", "event",
+    "native", "ignore_case", "root", "event",
 )  # fmt: skip
 _ORIGINS = ("path", "const", "template", "join", "any", "function")
 _VALUE = (*_ORIGINS, "with", "as", "table", "present", "absent", "default")
@@ -138,6 +138,7 @@ class _Reading:
             skip=_condition(content, "skip"),
             envelopes=self._envelopes(content),
             reader=reader,
+            native=_text((), content, "native"),
             ignore_case=content.get("ignore_case") is True,
             members=members,
             targets=() if native else tuple(self._targets(given)),

@@ -19,7 +19,7 @@ from gateway.ingest.sources.envelopes import parse_envelope
 from gateway.ingest.sources.readers import postgres_csv
 from gateway.ingest.sources.readers import syslog as syslog_lines
 from gateway.ingest.sources.readers.record_reader import RecordReader
-from gateway.ingest.sources.source import Mapped, NotMapped, RecordSource
+from gateway.ingest.sources.source import Mapped, NotMapped, Owner, RecordSource
 from gateway.ingest.sources.vendors import (
     auditd,
     cloudevents,
@@ -190,7 +190,7 @@ _apart: dict[tuple[object, ...], RecordSource] = {}
 
 
 def map_apart(
-    definition: SourceDefinition, options: Options, raw: bytes, tenant: str, most: int | None
+    definition: SourceDefinition, options: Options, raw: bytes, owner: Owner, most: int | None
 ) -> list[Mapped | NotMapped]:
     """All that `RecordSource.map` makes of `raw`, for a process that compiles the source itself."""
     name = (definition.name, *sorted(options.items()))
@@ -199,7 +199,7 @@ def map_apart(
         if len(_apart) >= _MOST_MADE:
             _apart.clear()
         source = _apart[name] = make_source(definition, options)
-    return list(source.map(raw, tenant, most))
+    return list(source.map(raw, owner, most))
 
 
 def _lower(path: str) -> str:

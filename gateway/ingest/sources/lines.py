@@ -15,6 +15,7 @@ from gateway.ingest.sources.source import (
     TRUNCATED,
     Mapped,
     NotMapped,
+    Owner,
     RecordSource,
     decoded_shallowly,
 )
@@ -47,7 +48,7 @@ def lines_of(source: RecordSource, tenant: str | None) -> MakeLines:
     """
 
     def made(raw: bytes) -> Iterator[Line | NotMapped]:
-        for found in source.map(raw, tenant or DEFAULT_TENANT):
+        for found in source.map(raw, Owner(tenant or DEFAULT_TENANT)):
             if isinstance(found, Mapped):
                 yield Line(b"{" + found.draft.tail, found.raw, found.marks)
             else:

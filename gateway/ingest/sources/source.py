@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET
 
+from gateway.cursor import JSON_PREFIX
 from gateway.event import DEFAULT_TENANT, MAX_EVENT_BYTES, Draft, Members
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import decode_event, draft_of
@@ -18,6 +19,7 @@ from gateway.ingest.mapping.identity import digest
 from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.marked import fitting, pruned
 from gateway.ingest.sources.envelopes import SHARED, Opener, parse_envelope
+from gateway.ingest.sources.own_events import draft_of_own, is_given_out
 from gateway.ingest.sources.readers.record_reader import RECEIVED_AT, RecordReader
 from gateway.ingest.split import behind_runtime, items_of, one_line, text_inside
 from gateway.ingest.strict_json import Refused, TooMuch, checked_record
@@ -26,6 +28,8 @@ TIME_UNKNOWN, TRUNCATED = "time_unknown", "truncated"
 _DECODE = msgspec.json.Decoder()
 _ENCODE = msgspec.json.Encoder().encode
 _NO_IDS: Iterator[str] = iter(())
+_RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OWN = JSON_PREFIX.decode()
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError)
 # Larger ones are mostly envelopes, which need not be decoded whole.
 _LARGE = 4 * MAX_EVENT_BYTES
@@ -46,6 +50,18 @@ class NotMapped(NamedTuple):
     path: str
     reason: str
     skipped: bool = False
+
+
+class Owner(NamedTuple):
+    """Whose records are: those that name no tenant are `tenant`'s, or all of them (`fixed`).
+    `category`: that of all events, "" for what their source says."""
+
+    tenant: str = DEFAULT_TENANT
+    fixed: bool = False
+    category: str = ""
+
+
+ANYBODY = Owner()
 
 
 class RecordSource:
@@ -76,34 +92,33 @@ class RecordSource:
         self.goes_on = None if reader is None else reader.goes_on
 
     def map(
-        self, raw: bytes, tenant: str = DEFAULT_TENANT, most: int | None = None
+        self, raw: bytes, owner: Owner = ANYBODY, most: int | None = None
     ) -> Iterator[Mapped | NotMapped]:
         """Drafts of the records in `raw`: one record, a list of them, or an envelope around them.
 
-        `tenant` is for records that name none. Never raises for a record; `PayloadTooLarge` for a
-        list of more than `most` items.
+        Never raises for a record; `PayloadTooLarge` for a list of more than `most` items.
         """
         raw = raw.strip()
         try:
             if raw[:1] == b"{" and (len(raw) < _LARGE or self._is_one(raw)):
-                found = self._mapped(raw, tenant)
+                found = self._mapped(raw, owner)
                 if found is not None:
                     yield found
                     return
-            yield from self._inside(raw, tenant, most)
+            yield from self._inside(raw, owner, most)
         except Refused as refused:
             yield NotMapped(raw, refused.path, refused.reason)
 
-    def draft(self, raw: bytes, tenant: str = DEFAULT_TENANT) -> Mapped:
+    def draft(self, raw: bytes, owner: Owner = ANYBODY) -> Mapped:
         """Draft of one record without an envelope. Raises `Refused`."""
-        found = self._mapped(raw.strip(), tenant)
+        found = self._mapped(raw.strip(), owner)
         if isinstance(found, Mapped):
             return found
         raise self._is_none() if found is None else Refused(found.path, found.reason)
 
-    def _inside(self, raw: bytes, tenant: str, most: int | None) -> Iterator[Mapped | NotMapped]:
+    def _inside(self, raw: bytes, owner: Owner, most: int | None) -> Iterator[Mapped | NotMapped]:
         if raw[:1] not in (b"{", b"[") and (made := self._read(raw)) is not None:
-            yield self._one(made, tenant)
+            yield self._one(made, owner)
             return
         text = raw if raw[:1] in (b"{", b"[") else text_inside(raw)
         if text is None:
@@ -113,7 +128,7 @@ class RecordSource:
                 else self._is_none()
             )
         if text is not raw:
-            yield from self.map(text, tenant, most)
+            yield from self.map(text, owner, most)
             return
         if raw[:1] == b"[":
             items = items_of(raw, most)
@@ -124,14 +139,14 @@ class RecordSource:
                     # Lists may be nested deeper than functions may call each other.
                     yield NotMapped(item, "", "a record is a JSON object")
                 else:
-                    yield from self.map(item, tenant, most)
+                    yield from self.map(item, owner, most)
             return
         found = Opener(self._envelopes, self._is_one, most, self._read).records(raw)
         if found is None:
             checked_record(raw)
             raise self._is_none()
         for inner in found:
-            yield self._one(inner, tenant)
+            yield self._one(inner, owner)
 
     def _read(self, raw: bytes) -> bytes | None:
         """Record of a text, as JSON; None if this source has none of text, or it is none."""
@@ -142,9 +157,9 @@ class RecordSource:
         record = self._reader.record(text)
         return None if record is None else _ENCODE(record)
 
-    def _one(self, raw: bytes, tenant: str) -> Mapped | NotMapped:
+    def _one(self, raw: bytes, owner: Owner) -> Mapped | NotMapped:
         try:
-            found = self._mapped(raw, tenant)
+            found = self._mapped(raw, owner)
             if found is None:
                 raise self._is_none()
         except Refused as refused:
@@ -162,24 +177,42 @@ class RecordSource:
             return False
         return type(record) is dict and self._is_record(self._seen(record))
 
-    def _mapped(self, raw: bytes, tenant: str) -> Mapped | NotMapped | None:
+    def _mapped(self, raw: bytes, owner: Owner) -> Mapped | NotMapped | None:
         """Draft of a record; None if `raw` is none of this source. Raises `Refused`."""
         try:
             record, canonical = checked_record(raw)
         except (TooMuch, RecursionError):
-            return self._too_much(raw, tenant)
+            return self._too_much(raw, owner)
         seen = self._seen(record)
         if not self._is_record(seen):
             return None
         if self._is_skipped is not None and self._is_skipped(seen):
             return NotMapped(raw, "", "skipped by the rule of this source", True)
-        members, data, marks = self._filled(record, seen, raw, tenant)
+        if (own := self._own(record, raw)) is not None:
+            return own
+        members, data, marks = self._filled(record, seen, raw, owner)
         content = record_digest(canonical)
         if marks:
             content = record_digest(checked_record(data)[1])
         members.data = msgspec.Raw(data)
         draft, is_cut = draft_within_limits(members, content)
         return Mapped(draft, raw, (*marks, TRUNCATED) if is_cut else marks)
+
+    def _own(self, record: dict[str, Any], raw: bytes) -> Mapped | None:
+        """The event of a gateway that the record is around, as it was; None if there is none."""
+        name = self.definition.native
+        value = record.get(name) if name else None
+        if type(value) is str and value.startswith(_OWN):
+            own = value.encode()
+            value = _decoded(own)
+        elif type(value) is dict and is_given_out(value):
+            own = bytes(_RAW.decode(raw)[name])
+        else:
+            return None
+        if not is_given_out(value):
+            return None
+        draft, is_cut = draft_of_own(own)
+        return Mapped(draft, raw, (TRUNCATED,) if is_cut else ())
 
     def _seen(self, record: dict[str, Any]) -> dict[str, Any]:
         """The record with the names that paths have."""
@@ -190,9 +223,13 @@ class RecordSource:
         return {name.lower(): value for name, value in record.items()}
 
     def _filled(
-        self, record: dict[str, Any], seen: dict[str, Any], raw: bytes, tenant: str
+        self, record: dict[str, Any], seen: dict[str, Any], raw: bytes, owner: Owner
     ) -> tuple[Members, bytes, tuple[str, ...]]:
-        members = self._fill(seen, tenant)
+        members = self._fill(seen, owner.tenant)
+        if owner.fixed:
+            members.tenant = owner.tenant
+        if owner.category:
+            members.category = owner.category
         if members.id is UNSET:
             members.id = f"sha256-{digest(record)}"
         data = one_line(raw)
@@ -200,7 +237,7 @@ class RecordSource:
             return members, _marked(data, record), (TIME_UNKNOWN,)
         return members, data, ()
 
-    def _too_much(self, raw: bytes, tenant: str) -> Mapped | NotMapped | None:
+    def _too_much(self, raw: bytes, owner: Owner) -> Mapped | NotMapped | None:
         """Draft of a record that is nested too deep, without what is."""
         try:
             record = decoded_shallowly(raw)
@@ -211,7 +248,9 @@ class RecordSource:
         seen = self._seen(record)
         if not self._is_record(seen):
             return None
-        members, data, marks = self._filled(record, seen, raw, tenant)
+        if (own := self._own(record, raw)) is not None:
+            return own
+        members, data, marks = self._filled(record, seen, raw, owner)
         members.data = msgspec.Raw(data)
         draft, is_cut = draft_within_limits(members, b"")
         return Mapped(draft, raw, (*marks, TRUNCATED) if is_cut else marks)
@@ -230,6 +269,14 @@ def _marked(data: bytes, record: dict[str, Any]) -> bytes:
     if TIME_UNKNOWN in record or not record:
         return data
     return data[:-1] + b',"' + TIME_UNKNOWN.encode() + b'":true}'
+
+
+def _decoded(text: bytes) -> Any:
+    """Decoded JSON; None if it is none."""
+    try:
+        return decoded_shallowly(text)
+    except _ERRORS:
+        return None
 
 
 def decoded_shallowly(raw: bytes) -> Any:

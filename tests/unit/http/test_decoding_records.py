@@ -13,7 +13,7 @@ from gateway.clock import SystemClock
 from gateway.errors import PayloadTooLarge
 from gateway.http.request.decoding import Decoder
 from gateway.ingest.sources.catalog import make_source, shipped
-from gateway.ingest.sources.source import Mapped
+from gateway.ingest.sources.source import Mapped, Owner
 from gateway.scheduling.loop_work import LoopWork
 
 
@@ -44,13 +44,13 @@ async def test_a_large_record_is_mapped_in_another_process_to_the_same_event() -
     source = make_source(shipped("kubernetes"), {"cluster": "prod"})
     small, large = record(1), record(2, deep="x" * 100_000)
     body = b"\n".join(json.dumps(one).encode() for one in (small, large, {"x": "y" * 70_000}))
-    found = await decoder.map_records(body, "k", source, "acme", most=10)
+    found = await decoder.map_records(body, "k", source, Owner("acme"), most=10)
     assert apart.calls == 2
     assert [index for index, _ in found.drafts] == [0, 1]
     assert [(index, refused.reason[:12]) for index, _, refused in found.refused] == [
         (2, "not a record")
     ]
-    [alone] = source.map(json.dumps(large).encode(), "acme")
+    [alone] = source.map(json.dumps(large).encode(), Owner("acme"))
     assert isinstance(alone, Mapped)
     assert found.drafts[1][1] == alone.draft
     assert b"k8s:prod/" in alone.draft.tail
@@ -62,4 +62,4 @@ async def test_too_many_records_in_a_large_envelope_are_refused() -> None:
     source = make_source(shipped("kubernetes"))
     body = json.dumps({"items": [record(n, pad="x" * 10_000) for n in range(11)]}).encode()
     with pytest.raises(PayloadTooLarge, match="more than 10 events"):
-        await decoder.map_records(body, "k", source, "acme", most=10)
+        await decoder.map_records(body, "k", source, Owner("acme"), most=10)

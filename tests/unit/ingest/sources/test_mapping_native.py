@@ -14,7 +14,7 @@ from gateway.ingest.mapping.identity import digest, marked
 from gateway.ingest.mapping.timestamps import rfc3339
 from gateway.ingest.mapping.values import action, address, category, urn
 from gateway.ingest.sources.lines import Line, native_lines
-from gateway.ingest.sources.source import NotMapped
+from gateway.ingest.sources.source import NotMapped, Owner
 from gateway.ingest.strict_json import Refused
 from tests.support.exports import event_of, source_named
 
@@ -191,7 +191,7 @@ def test_the_tenant_is_for_events_that_name_none() -> None:
     bare, own = b'{"id":"1","category":"c","action":"a"}', b'{"id":"1","tenant":"globex"}'
     assert msgspec.json.decode(native(bare, "acme"))["tenant"] == "acme"
     assert native(own, "acme") == own
-    assert source_named("okta").draft(OKTA % b"1", "acme").draft.tenant == "acme"
+    assert source_named("okta").draft(OKTA % b"1", Owner("acme")).draft.tenant == "acme"
     assert source_named("okta").draft(OKTA % b"1").draft.tenant == "default"
 
 

@@ -24,7 +24,7 @@ from gateway.ingest.sources.catalog import (
     shipped_text,
 )
 from gateway.ingest.sources.envelopes import parse_envelope
-from gateway.ingest.sources.source import Mapped, NotMapped, RecordSource
+from gateway.ingest.sources.source import Mapped, NotMapped, Owner, RecordSource
 from gateway.ingest.strict_json import Refused
 
 HEAD = 'name = "own"\n'
@@ -133,7 +133,7 @@ def test_an_outcome_follows_its_table(table: str, record: Any, outcome: str) -> 
 
 @pytest.mark.parametrize("name", [" ", "\n\t", ""])
 def test_a_tenant_of_white_space_is_none(name: str) -> None:
-    [found] = source('tenant = "a"').map(json.dumps({"a": name}).encode(), "acme")
+    [found] = source('tenant = "a"').map(json.dumps({"a": name}).encode(), Owner("acme"))
     assert isinstance(found, Mapped)
     assert found.draft.tenant == "acme"
 
