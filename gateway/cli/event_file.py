@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from gateway.cli.cursor_file import sync_folder
+from gateway.cli.base.cursor_file import sync_folder
 from gateway.errors import InvalidRequest, Unavailable
 
 # More than any line has.

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.cli.cursor_file import CursorFile
+from gateway.cli.base.cursor_file import CursorFile
 from gateway.cli.event_file import EventFile
 from gateway.client.aio import AsyncStream
 from gateway.client.protocol.reading import Batch

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from gateway.cli.base.cursor_file import CursorFile
 from gateway.cli.base.event_text import event_parts, printable_json
 from gateway.cli.base.terminal import say
 from gateway.cli.client.options import DEFAULT_URL, read_key
-from gateway.cli.cursor_file import CursorFile
 from gateway.cli.event_file import EventFile
 from gateway.errors import InvalidRequest
 from gateway.formats.names import FORMAT_NAMES, TEXT_FORMATS

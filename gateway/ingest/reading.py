@@ -84,6 +84,30 @@ def read_records(
             yield replace(found, member=file.member) if file.member else found
 
 
+def read_lines(
+    text: bytes, number: int, goes_on: GoesOn | None = None
+) -> Iterator[Record | Unreadable]:
+    """Records of lines of a file, the first of which has this number; none spans lines, but for
+    `goes_on`."""
+    for line, unit in _lines(io.BytesIO(text), number, goes_on):
+        yield from _records(line, unit, None, goes_on is not None)
+
+
+def closed_length(text: bytes, goes_on: GoesOn | None = None) -> int:
+    """Length of the whole lines in `text`, without those on which the last record may go on."""
+    whole = text.rfind(b"\n") + 1
+    if goes_on is None or not whole:
+        return whole
+    at = closed = 0
+    is_open = False
+    for line in io.BytesIO(text[:whole]):
+        at += len(line)
+        is_open = goes_on(line, is_open) if is_open or not is_json(line.lstrip()) else False
+        if not is_open:
+            closed = at
+    return closed
+
+
 def _read_plain(stream: io.BufferedIOBase, goes_on: GoesOn | None) -> Iterator[Record | Unreadable]:
     units = _units(stream, goes_on)
     line = 1
@@ -108,7 +132,7 @@ def _units(
     """`(line number, text)` of each line, or of the one document that spans lines."""
     lines = _lines(stream, 1, goes_on)
     for number, head in lines:
-        is_text = goes_on is not None and not _is_json(head)
+        is_text = goes_on is not None and not is_json(head)
         if is_text or len(head) > MAX_UNIT_BYTES or _values(head, most)[1] is None:
             yield number, head
             break
@@ -133,7 +157,7 @@ def _lines(
         begin = number
         number += 1
         _pass_rest(stream, raw)
-        if goes_on is not None and goes_on(raw, False) and not _is_json(raw.lstrip()):
+        if goes_on is not None and goes_on(raw, False) and not is_json(raw.lstrip()):
             raw, added = _with_following(stream, raw, goes_on)
             number += added
         line = raw.removeprefix(_BOM).strip()
@@ -205,14 +229,15 @@ def _past_space(text: str, begin: int) -> int:
     return match.end()
 
 
-def _is_json(unit: bytes) -> bool:
+def is_json(unit: bytes) -> bool:
+    """Whether a text begins as a record of JSON does."""
     return unit.lstrip(_SEPARATOR)[:1] in (b"{", b"[")
 
 
 def _records(
     line: int, unit: bytes, most: int | None, has_text: bool
 ) -> Iterator[Record | Unreadable]:
-    if has_text and not _is_json(unit):
+    if has_text and not is_json(unit):
         yield Record(line, None, unit)
         return
     values, reason, rest = _values(unit, most)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
+from gateway.cli.base.cursor_file import CursorFile
 from gateway.cli.base.event_text import printable
 from gateway.cli.base.options import Folder
 from gateway.cli.base.terminal import say
@@ -21,6 +25,7 @@ from gateway.cli.importing.state_files import state_file
 from gateway.errors import GatewayError, InvalidRequest
 
 if TYPE_CHECKING:
+    from gateway.cli.importing.growing_file import FilePosition
     from gateway.cli.importing.importer import Importer, RefusedFile
     from gateway.ingest.reading import GoesOn
     from gateway.ingest.sink import Sink
@@ -36,10 +41,11 @@ Examples:
   audit-gateway import events.ndjson
   audit-gateway import --source cloudtrail --tenant acme AWSLogs/*.json.gz
   audit-gateway import --source kubernetes --cluster prod --data ./data /var/log/audit.log
+  audit-gateway import --source kubernetes --follow /var/log/kubernetes/audit.log
   zcat okta-*.gz | audit-gateway import --source okta -
 
 \b
-Exit codes: 0 all records are in, 1 some were refused, 2 usage or input,
+Exit codes: 0 all records are in, or --follow was ended; 1 some were refused, 2 usage or input,
 3 the key was refused, 5 the gateway cannot be reached.
 """
 
@@ -76,6 +82,18 @@ Exit codes: 0 all records are in, 1 some were refused, 2 usage or input,
     "DATA.refused.ndjson; over HTTP ~/.local/state/audit-gateway/refused.ndjson]",
 )
 @click.option(
+    "--follow",
+    is_flag=True,
+    help="Go on with what the files get, also when they are rotated, until SIGTERM or SIGINT.",
+)
+@click.option(
+    "--cursor-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File that keeps the position in the one that is followed.  [default: beside the data "
+    "folder, DATA.follow-DIGEST.cursor; over HTTP "
+    "~/.local/state/audit-gateway/follow-DIGEST.cursor]",
+)
+@click.option(
     "--batch",
     type=click.IntRange(1, 10_000),
     default=500,
@@ -87,7 +105,7 @@ Exit codes: 0 all records are in, 1 some were refused, 2 usage or input,
     nargs=-1,
     required=True,
     metavar="FILE...",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    type=click.Path(dir_okay=False, allow_dash=True),
 )
 def import_command(
     source_name: str,
@@ -97,6 +115,8 @@ def import_command(
     data: Path | None,
     tenant: str | None,
     refused_file: Path | None,
+    follow: bool,
+    cursor_file: Path | None,
     batch: int,
     files: tuple[str, ...],
 ) -> None:
@@ -109,15 +129,32 @@ def import_command(
 
     Records that cannot be taken are appended to a file with their place and the
     reason, and never keep others out. The summary names the file.
+
+    With --follow the command goes on with each line that the files get, and after a
+    restart where it was. A file need not be there yet.
     """
     from gateway.cli.importing.importer import Importer, RefusedFile
 
     if tenant is not None and not _TENANT.fullmatch(tenant):
         raise InvalidRequest(f"--tenant {tenant}: a tenant is 1 to 64 of a-z, 0-9, `.`, `_`, `-`")
+    _check_files(follow, cursor_file, files)
     refused_path = refused_file or state_file(data, REFUSED)
     _check_refused_file(refused_path, files)
     lines, goes_on = make_lines(source_name, tenant, cluster)
     kept = RefusedFile(refused_path, follow_links=refused_file is not None)
+    if follow:
+        paths = list(dict.fromkeys(Path(os.path.abspath(file)) for file in files))
+        given = source_name, tenant, cluster, url
+        cursors = [
+            CursorFile(
+                cursor_file or state_file(data, f"follow-{_digest(str(path), *given)}.cursor")
+            )
+            for path in paths
+        ]
+        make = partial(make_sink, url, key_file, data, _notice, mapped=source_name != NATIVE)
+        with kept as refused:
+            _follow(list(zip(paths, cursors, strict=True)), make, lines, goes_on, refused, batch)
+        return
     with _progress(files) as (advance, say), kept as refused:
         sink = make_sink(url, key_file, data, say, mapped=source_name != NATIVE)
         try:
@@ -155,6 +192,7 @@ def make_sink(
     notice: Callable[[str], None],
     *,
     mapped: bool,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Sink:
     """Sink of the import: the folder `data` if given, else the gateway at `url`. `mapped`:
     duplicates are recognised by the records under `data` alone."""
@@ -167,8 +205,74 @@ def make_sink(
     from gateway.cli.importing.http_sink import HttpSink
 
     return HttpSink(
-        DEFAULT_URL if url is None else url, read_key(key_file), notice=notice, mapped=mapped
+        DEFAULT_URL if url is None else url,
+        read_key(key_file),
+        notice=notice,
+        mapped=mapped,
+        sleep=sleep,
     )
+
+
+def _follow(
+    paths: list[tuple[Path, CursorFile]],
+    make: Callable[..., Sink],
+    lines: MakeLines,
+    goes_on: GoesOn | None,
+    refused: RefusedFile,
+    batch: int,
+) -> None:
+    """Follow files until a signal; then, and on errors, report."""
+    from gateway.cli.importing.follower import FileFollower, PatientSink, pausing, until_signalled
+    from gateway.cli.importing.growing_file import GrowingFile
+    from gateway.cli.importing.importer import Importer
+
+    with ExitStack() as stack:
+        wait = stack.enter_context(until_signalled())
+        files = []
+        for path, kept in paths:
+            position = _position_in(path, kept)
+            file = GrowingFile(path, position, goes_on=goes_on, notice=_notice)
+            stack.callback(file.close)
+            files.append((file, kept))
+            there = "" if path.exists() else ", which is not there yet"
+            _notice(f"following {path}{there}; the position is kept in {kept.path}")
+        sink = make(sleep=pausing(wait))
+        stack.callback(sink.close)
+        importer = Importer(lines, PatientSink(sink, wait, _notice), refused, batch=batch)
+        try:
+            FileFollower(files, importer, refused, goes_on).run(wait, time.monotonic)
+        finally:
+            _report(importer, refused)
+
+
+def _position_in(path: Path, kept: CursorFile) -> FilePosition | None:
+    from gateway.cli.importing.growing_file import parse_position
+
+    try:
+        text = kept.read()
+    except OSError as error:
+        raise InvalidRequest(f"{kept.path} cannot be read: {error.strerror}") from None
+    return None if text is None else parse_position(text, path, kept.path)
+
+
+def _check_files(follow: bool, cursor_file: Path | None, files: tuple[str, ...]) -> None:
+    if cursor_file is not None and not follow:
+        raise InvalidRequest("--cursor-file goes with --follow")
+    if cursor_file is not None and len(files) > 1:
+        raise InvalidRequest("--cursor-file keeps one position: leave it out for several files")
+    if follow and "-" in files:
+        raise InvalidRequest("--follow takes files; standard input is read without it")
+    for file in files:
+        if not follow and file != "-" and not os.path.exists(file):
+            raise InvalidRequest(f"{file} does not exist")
+
+
+def _digest(*given: str | None) -> str:
+    return hashlib.sha256(repr(given).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _notice(text: str) -> None:
+    say(text, err=True)
 
 
 def _run(importer: Importer, files: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -182,7 +182,17 @@ class Importer:
 
     def run(self, file: str, stream: io.BufferedIOBase) -> None:
         """Import one file; no record of it is pending on return."""
-        for unit in _read(file, stream, self._goes_on):
+        records = _read(file, stream, self._goes_on)
+        self.take(file, records, lambda: stream.tell() if stream.seekable() else 0)
+
+    def take(
+        self,
+        file: str,
+        records: Iterable[Record | Unreadable],
+        position: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Import records of a file, which is read up to a `position`; none is pending on return."""
+        for unit in records:
             within = f"{file}/{unit.member}" if unit.member else file
             place = Place(within, unit.line, unit.item)
             if isinstance(unit, Unreadable):
@@ -192,37 +202,42 @@ class Importer:
             for number, found in enumerate(self._lines(unit.raw), 1):
                 if number > 1 and unit.item is None:
                     place = place._replace(item=number)
-                self._add(place, found, stream)
-        self._flush(file, stream)
+                if self._add(place, found):
+                    self._progress(file, position())
+        self._flush()
+        self._progress(file, position())
 
-    def _add(self, place: Place, found: Line | NotMapped, stream: io.BufferedIOBase) -> None:
+    def _add(self, place: Place, found: Line | NotMapped) -> bool:
+        """Take one; says whether records were sent."""
         self.count.read += 1
         if isinstance(found, NotMapped):
             if found.skipped:
                 self.count.skipped += 1
             else:
                 self._refuse(place, found.raw, found.path, found.reason)
-            return
+            return False
         self.count.truncated += TRUNCATED in found.marks
         self.count.time_unknown += TIME_UNKNOWN in found.marks
-        if self._waiting_bytes + len(found.line) > MAX_BATCH_BYTES:
-            self._flush(place.file, stream)
+        is_large = self._waiting_bytes + len(found.line) > MAX_BATCH_BYTES
+        if is_large:
+            self._flush()
         self._waiting.append((found, place))
         self._waiting_bytes += len(found.line)
-        if len(self._waiting) >= self._batch:
-            self._flush(place.file, stream)
+        if is_full := len(self._waiting) >= self._batch:
+            self._flush()
+        return is_large or is_full
 
-    def _flush(self, file: str, stream: io.BufferedIOBase) -> None:
-        if self._waiting:
-            result = self._sink.send([line.line for line, _ in self._waiting])
-            self.count.accepted += result.accepted
-            self.count.duplicates += result.duplicates
-            for refusal in sorted(result.refused, key=lambda refusal: refusal.index):
-                line, place = self._waiting[refusal.index]
-                self._refuse(place, line.raw, refusal.path, refusal.reason)
-            self._waiting.clear()
-            self._waiting_bytes = 0
-        self._progress(file, stream.tell() if stream.seekable() else 0)
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        result = self._sink.send([line.line for line, _ in self._waiting])
+        self.count.accepted += result.accepted
+        self.count.duplicates += result.duplicates
+        for refusal in sorted(result.refused, key=lambda refusal: refusal.index):
+            line, place = self._waiting[refusal.index]
+            self._refuse(place, line.raw, refusal.path, refusal.reason)
+        self._waiting.clear()
+        self._waiting_bytes = 0
 
     def _refuse(self, place: Place, raw: bytes, path: str, reason: str) -> None:
         self._refused.write(place, raw, path, reason)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.cursor_file import CursorFile
+from gateway.cli.base.cursor_file import CursorFile
 from gateway.cli.event_file import EventFile
 from gateway.cli.tail import begin_of
 from gateway.errors import InvalidRequest, Unavailable

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from gateway.cli.importing import importer as importing
+from gateway.cli.importing.follower import Ended, PatientSink
 from gateway.cli.importing.http_sink import HttpSink
 from gateway.cli.main import main
+from gateway.errors import Unavailable
 from gateway.ingest.sink import SendResult
 from tests.support.exports import ROOT, SAMPLE_EXPORTS, SAMPLES
 from tests.support.ingest_server import KEY, IngestServer, running
@@ -361,3 +363,50 @@ def test_refused_records_go_beside_the_data_folder_and_those_of_earlier_imports_
     code, said = run("--data", "log", "log.refused.ndjson")
     assert code == 2
     assert "name another one with --refused FILE" in said
+
+
+def test_following_waits_for_a_gateway_that_is_away_and_ends_meanwhile() -> None:
+    class Away:
+        def __init__(self, times: int) -> None:
+            self.times = times
+
+        def send(self, lines: list[bytes]) -> SendResult:
+            self.times -= 1
+            if self.times >= 0:
+                raise Unavailable("gave up")
+            return SendResult(len(lines))
+
+        def close(self) -> None: ...
+
+    notices: list[str] = []
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return len(waits) > 3
+
+    assert PatientSink(Away(3), wait, notices.append).send([b"{}"]).accepted == 1
+    assert notices == ["waiting: gave up"] * 3
+    with pytest.raises(Ended):
+        PatientSink(Away(9), wait, notices.append).send([b"{}"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--follow", "--cursor-file", "c", "a", "b"], "--cursor-file keeps one position"),
+        (["--follow", "-"], "--follow takes files"),
+        (["--cursor-file", "c", "a"], "--cursor-file goes with --follow"),
+        (["a", "missing"], "missing does not exist"),
+        (["--follow", "--cursor-file", "a", "a"], "holds no position"),
+    ],
+)
+def test_options_of_following_that_make_no_sense_are_refused(
+    run: Run, arguments: list[str], hint: str
+) -> None:
+    for name in ("a", "b"):
+        Path(name).write_bytes(native(1))
+    code, said = run(*arguments)
+    assert code == 2
+    assert hint in said
+    assert Path("a").read_bytes() == native(1)

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from gateway.cli import following
-from gateway.cli.cursor_file import CursorFile
+from gateway.cli.base.cursor_file import CursorFile
 from gateway.cli.event_file import EventFile
 from gateway.cli.main import main
 from gateway.cli.tail import begin_of

@@ -1,4 +1,4 @@
-"""The file in which `audit-gateway tail` keeps its position."""
+"""The file in which a command that follows keeps its position."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gateway.errors import InvalidRequest
 
-_MOST_BYTES = 4096
+# A position names its file, whose path may be long.
+_MOST_BYTES = 64 * 1024
 
 
 class CursorFile:
@@ -28,7 +29,8 @@ class CursorFile:
             raise InvalidRequest(
                 f"{self.path} holds no cursor; name another file, or remove it to begin anew"
             ) from None
-        return text or None
+        self._written = text or None
+        return self._written
 
     def write(self, cursor: str) -> None:
         """Keep a cursor, durably. Raises `OSError`."""
