@@ -175,6 +175,14 @@ class Scene:
 
     def kill_gateway(self) -> None:
         self.gateway.kill()
+        self._start_gateway()
+
+    def restart_gateway(self) -> None:
+        """Stop it in its own way, and start it again."""
+        self.gateway.stop()
+        self._start_gateway()
+
+    def _start_gateway(self) -> None:
         port = self.gateway.port
         self.gateway = GatewayProcess(self.folder / "data", *self.options, port=port)
 

@@ -1,9 +1,11 @@
 """All receivers and shippers that there are, killed at random moments while events come in.
 
     python tests/shippers/soak.py [SECONDS [SEED]]
+    python tests/shippers/soak.py rounds|poison|backlog ..
 
 Each phase kills one kind of part, the last one all of them, and then waits until each event has
-arrived. What is printed is the table of deploy/destinations.md.
+arrived. What is printed is a table of deploy/destinations.md. The others are modules beside this
+one, and say what they do.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -57,27 +60,36 @@ class Cell(NamedTuple):
 
 
 def main() -> None:
+    if len(sys.argv) > 1 and not sys.argv[1].replace(".", "").isdigit():
+        name = sys.argv.pop(1)
+        assert name in ("rounds", "poison", "backlog"), __doc__
+        import_module(name).main()
+        return
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
     with TemporaryDirectory() as folder, Scene(Path(folder)) as scene:
         if len(sys.argv) > 2:
-            scene.seed = int(sys.argv[2])
-            scene.chance = random.Random(scene.seed)
-            print(f"with seed {scene.seed}")
+            seeded(scene, int(sys.argv[2]))
         with receiving() as (url, received), receiving() as (other_url, other):
-            rows = _started(scene, url, received, other_url, other)
+            rows = with_destinations(scene, url, received) + _shippers(scene, other_url, other)
             scene.between = 10 / _RATE
             table = {
-                name: _phase(scene, rows, faults, seconds * share)
+                name: phase(scene, rows, partial(_kill, scene, faults, seconds * share))
                 for name, faults, share in _phases(scene, rows)
             }
     end_loader()
-    _print(rows, table)
+    show(rows, table)
 
 
-def _started(
-    scene: Scene, url: str, received: list[bytes], other_url: str, other: list[bytes]
-) -> list[Row]:
-    """All rows whose programs there are."""
+def seeded(scene: Scene, seed: int) -> None:
+    """Have the same happen again."""
+    scene.seed = seed
+    scene.chance = random.Random(seed)
+    print(f"with seed {seed}")
+
+
+def with_destinations(scene: Scene, url: str, received: list[bytes]) -> list[Row]:
+    """Rows of the receivers that there are, each with a destination. A Collector hands on to a
+    `url` what is `received` there."""
     found: list[Receiver] = []
     for start in (*receivers.ALONE, partial(receivers.collector, url=url, received=received)):
         try:
@@ -94,6 +106,11 @@ def _started(
     for at, one in enumerate(found):
         kills = () if one.program is None else (one.program.kill,)
         rows.append(Row(one.name, one.counts, kills, destination=f"d{at}", forgets=one.forgets))
+    return rows
+
+
+def _shippers(scene: Scene, other_url: str, other: list[bytes]) -> list[Row]:
+    rows = []
     shippers = dict(recipes.SHIPPERS)
     shippers["OpenTelemetry Collector, file of `tail`"] = partial(recipes.collector, url=other_url)
     for name, recipe in shippers.items():
@@ -116,10 +133,14 @@ def _counted(raw: Callable[[], bytes]) -> Counter[str]:
     return Counter(ids_in(raw()))
 
 
+def kills_of_receivers(rows: Sequence[Row]) -> list[Fault]:
+    """A fault for each program, as one may have several rows."""
+    return list({id(one.__self__): one for row in rows for one in row.of_receiver}.values())  # type: ignore[attr-defined]
+
+
 def _phases(scene: Scene, rows: Sequence[Row]) -> list[tuple[str, list[Fault], float]]:
     gateway: list[Fault] = [scene.kill_gateway]
-    # One program may have several rows.
-    of_receivers = list({id(one.__self__): one for row in rows for one in row.of_receiver}.values())  # type: ignore[attr-defined]
+    of_receivers = kills_of_receivers(rows)
     of_shippers = [one for row in rows for one in row.of_shipper]
     return [
         ("gateway", gateway, _SHARE),
@@ -129,19 +150,25 @@ def _phases(scene: Scene, rows: Sequence[Row]) -> list[tuple[str, list[Fault], f
     ]
 
 
-def _phase(
-    scene: Scene, rows: Sequence[Row], faults: Sequence[Fault], seconds: float
-) -> dict[str, Cell]:
-    """Kill for so long, and count when all has arrived."""
-    before, kills = set(scene.sent), [0]
+def _kill(scene: Scene, faults: Sequence[Fault], seconds: float) -> int:
+    """Kill for so long while events come in; how often."""
+    kills = 0
 
     def chosen() -> Iterator[Fault]:
+        nonlocal kills
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            kills[0] += 1
+            kills += 1
             yield scene.chance.choice(faults)
 
     scene.produce(1, chosen(), _BETWEEN)
+    return kills
+
+
+def phase(scene: Scene, rows: Sequence[Row], disturb: Callable[[], int]) -> dict[str, Cell]:
+    """Disturb while events come in, and count when all has arrived."""
+    before = set(scene.sent)
+    kills = disturb()
     sent = scene.sent - before
     cells = {row.name: Cell(len(sent), 0, 0) for row in rows}
     waiting, deadline = list(rows), time.monotonic() + _SETTLING
@@ -159,7 +186,7 @@ def _phase(
                     repeated=cell.repeated, replayed=after.arrived - cell.arrived
                 )
                 waiting.remove(row)
-    print(f"{kills[0]} kills, {len(sent)} events, not complete: {[one.name for one in waiting]}")
+    print(f"{kills} kills, {len(sent)} events, not complete: {[one.name for one in waiting]}")
     for row in waiting:
         if row.destination:
             print(scene.ask("GET", f"/v1/destinations/{row.destination}"))
@@ -201,7 +228,8 @@ def _replay(scene: Scene, name: str) -> None:
     scene.ask("POST", f"/v1/destinations/{name}/replay", {"from": "1h", "reason": "it was killed"})
 
 
-def _print(rows: Sequence[Row], table: dict[str, dict[str, Cell]]) -> None:
+def show(rows: Sequence[Row], table: dict[str, dict[str, Cell]]) -> None:
+    """Print the table: sent, arrived, lost, repeated."""
     print("| | " + " | ".join(table) + " |\n| --- |" + " --- |" * len(table))
     for row in rows:
         print(

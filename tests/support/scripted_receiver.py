@@ -63,6 +63,7 @@ class ScriptedReceiver:
         self.port = 0
         # Released when the receiver ends, so that nothing it holds back outlives the test.
         self.closing = asyncio.Event()
+        self._awaited: list[asyncio.Event] = []
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
@@ -112,7 +113,8 @@ class ScriptedReceiver:
         return True
 
     async def close(self) -> None:
-        self.closing.set()
+        for event in (self.closing, *self._awaited):
+            event.set()
         for writer in self._open.values():
             writer.transport.abort()
         await asyncio.gather(*self._open)
@@ -126,11 +128,23 @@ class ScriptedReceiver:
 
     def late(self, reply: Reply, until: asyncio.Event) -> Step:
         """Answer when the client has long stopped waiting."""
+        self._awaited.append(until)
 
         async def answer(exchange: Exchange) -> None:
             await exchange.whole()
             await until.wait()
             exchange.writer.write(reply.encoded())
+
+        return answer
+
+    def held(self, until: asyncio.Event) -> Step:
+        """Answer as usual, but later."""
+        self._awaited.append(until)
+
+        async def answer(exchange: Exchange) -> None:
+            received = await exchange.whole()
+            await until.wait()
+            exchange.writer.write(self.good(received).encoded())
 
         return answer
 

@@ -7,6 +7,7 @@ import fcntl
 import struct
 import termios
 from contextlib import suppress
+from typing import Any, cast
 
 from gateway.delivery.connect.transport import NoAnswer
 
@@ -15,17 +16,44 @@ from gateway.delivery.connect.transport import NoAnswer
 _PIECE = 64 << 10
 _UNSEEN = 3 * _PIECE
 _CLOSE_SECONDS = 2.0
+# Bytes that a peer may say although nobody listens; one that says more is another kind of server.
+_MOST_HEARD = 1 << 20
+
+
+class PeerReader(asyncio.StreamReader):
+    """Reader that sees the end of a peer, whatever that has said before."""
+
+    ended = False
+    _heard = 0
+    _ignored: asyncio.WriteTransport | None = None
+
+    def ignore(self, transport: asyncio.Transport) -> None:
+        """Drop what the peer says from now on, and leave a peer that says very much. What is not
+        read would hide its end."""
+        self._ignored = transport
+        transport.resume_reading()
+
+    def feed_data(self, data: Any) -> None:
+        if self._ignored is None:
+            super().feed_data(data)
+            return
+        self._heard += len(data)
+        if self._heard > _MOST_HEARD:
+            self._ignored.abort()
+
+    def feed_eof(self) -> None:
+        self.ended = True
+        super().feed_eof()
 
 
 class CountedStream:
     """Implements `gateway.delivery.connect.byte_stream.ByteStream`. `patience` is how many seconds
     the peer may take nothing."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: float
-    ) -> None:
+    def __init__(self, reader: PeerReader, writer: asyncio.StreamWriter, patience: float) -> None:
         self.sent = 0
         self._reader, self._writer, self._patience = reader, writer, patience
+        reader.ignore(cast(asyncio.Transport, writer.transport))
         self._encrypted = writer.get_extra_info("ssl_object") is not None
         self._acknowledged = 0
         # Bytes sent when nothing was seen to wait, where that has to be seen twice.
@@ -33,7 +61,7 @@ class CountedStream:
 
     @property
     def lost(self) -> bool:
-        return self._writer.transport.is_closing() or self._reader.at_eof()
+        return self._writer.transport.is_closing() or self._reader.ended
 
     async def send(self, data: bytes) -> None:
         if self.lost:

@@ -8,7 +8,7 @@ import ssl
 from urllib.parse import unquote, urlsplit
 
 from gateway.delivery.connect.addresses import AddressRule
-from gateway.delivery.connect.counted_stream import CountedStream
+from gateway.delivery.connect.counted_stream import CountedStream, PeerReader
 from gateway.delivery.connect.endpoint import STREAM_SCHEMES, check_endpoint, parse_endpoint
 from gateway.delivery.connect.failures import failure_of_stream
 from gateway.delivery.connect.http_client import ClientOptions
@@ -17,7 +17,7 @@ from gateway.delivery.connect.tls import tls_context
 from gateway.delivery.connect.transport import NoAnswer, basic_credentials
 from gateway.errors import InvalidRequest
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Streams = tuple[PeerReader, asyncio.StreamWriter]
 _PROXY_PORT = 3128
 _MOST_HEAD = 8192
 _ACCEPTED = (b"HTTP/1.1 200", b"HTTP/1.0 200")
@@ -117,13 +117,17 @@ class StreamDialer:
 
 
 async def _streams(made: socket.socket, context: ssl.SSLContext | None, name: str) -> Streams:
+    loop = asyncio.get_running_loop()
+    reader = PeerReader(limit=_MOST_HEAD, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     try:
-        return await asyncio.open_connection(
+        transport, _ = await loop.create_connection(
+            lambda: protocol,
             sock=made,
             ssl=context,
             server_hostname=name if context is not None else None,
-            limit=_MOST_HEAD,
         )
     except BaseException:
         made.close()
         raise
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

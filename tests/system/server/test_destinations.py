@@ -174,6 +174,23 @@ async def test_a_receiver_that_is_away_shows_as_failing_and_as_active_when_it_is
     await becomes(gateway, "active")
 
 
+async def test_health_is_of_one_moment_whatever_happens_while_it_is_answered(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    await make(gateway, await gateway.reader_key(categories=["auth"]))
+    await arrives(receiver, await gateway.send_many(1, category="auth"))
+    await shown_when(gateway, lambda seen: seen["last_success"])
+    before = gateway.context.deliveries.status_of("siem")
+    receiver.answer = lambda batch: TRANSIENT
+    await gateway.send_many(1, category="auth")
+    await becomes(gateway, "failing")
+    receiver.answer = lambda batch: SUCCESS
+    await becomes(gateway, "active")
+    assert before is not None
+    assert (before.counters.retries, before.counters.delivered.events) == (0, 1)
+    assert (before.failing_since, before.last_error) == (0.0, None)
+
+
 async def test_one_poisoned_event_is_a_dead_letter_and_the_others_arrive(
     gateway: Gateway, receiver: Receiver
 ) -> None:

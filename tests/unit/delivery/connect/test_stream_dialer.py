@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -59,6 +60,17 @@ class _NoNames(Lookups):
 
     async def resolve(self, host: str, port: int) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+class _Names(Lookups):
+    """Look-ups that have another address each time."""
+
+    def __init__(self, *addresses: str) -> None:
+        super().__init__()
+        self._addresses = iter(addresses)
+
+    async def resolve(self, host: str, port: int) -> Any:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (next(self._addresses), port))]
 
 
 async def line_from(url: str, lookups: Lookups | None = None, **options: Any) -> bytes:
@@ -117,6 +129,21 @@ def test_this_machine_is_not_reached_in_any_spelling(url: str) -> None:
             assert (await failure(f"{url}:{port}", rule=rule)).config
 
     asyncio.run(attempt())
+
+
+async def test_a_name_that_is_rebound_to_a_refused_address_is_not_followed_there() -> None:
+    """127.0.0.1 stands for a public address, as tests send nothing off the machine."""
+    rule = ConnectRule(AddressRule((ip_network("127.0.0.1"),)), plaintext=True)
+    lookups = _Names("127.0.0.1", "127.0.0.2")
+    async with server() as port:
+        dialer = StreamDialer(ClientOptions(rule), lookups)
+        url = f"tcp://rebinding.example.org:{port}"
+        first = await dialer.open(url, 6514)
+        await first.close()
+        with pytest.raises(NoAnswer, match=r"127\.0\.0\.2 is a loopback address") as refused:
+            await dialer.open(url, 6514)
+        assert (refused.value.kind, refused.value.config) == ("address", True)
+    lookups.close()
 
 
 async def test_what_cannot_be_reached_is_tried_again() -> None:

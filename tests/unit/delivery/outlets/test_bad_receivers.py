@@ -4,74 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
-from typing import NamedTuple
 
 import pytest
 
 from gateway.delivery.outlets.outlet import DeliveryResult, DeliveryVerdict, Outlet
+from tests.support.bad_receivers import BAD
 from tests.support.outlets import HTTP_CASES, SECRET, HttpCase, batch_of, connected
-from tests.support.scripted_receiver import (
-    EMPTY,
-    HTML,
-    SLOW_DOWN,
-    TO_METADATA,
-    Reply,
-    ScriptedReceiver,
-    Step,
-    cut_before_answer,
-    cut_in_answer,
-    cut_in_request,
-    endless,
-    gibberish,
-    gzip_bomb,
-)
+from tests.support.scripted_receiver import Reply, ScriptedReceiver, Step, endless, gzip_bomb
 
-SUCCESS, TRANSIENT, PERMANENT, CONFIG = DeliveryResult
+SUCCESS, TRANSIENT, _, CONFIG = DeliveryResult
 _ECHO = Reply(500, b"no: " + SECRET.encode())
 
 each_type = pytest.mark.parametrize("name", HTTP_CASES)
-
-
-class Bad(NamedTuple):
-    """What a receiver does, and what that is. `lies`: it answers with a 2xx, which is a success
-    only where the body does not matter. `breaks`: it breaks the connection off."""
-
-    step: Step
-    result: DeliveryResult
-    lies: bool = False
-    breaks: bool = False
-
-
-BAD = {
-    "a broken request": Bad(cut_in_request, TRANSIENT, breaks=True),
-    "a batch without an answer": Bad(cut_before_answer, TRANSIENT, breaks=True),
-    "half an answer": Bad(cut_in_answer(Reply(200, b"x" * 100)), TRANSIENT),
-    "no HTTP": Bad(gibberish, TRANSIENT),
-    "a page of a portal": Bad(HTML, TRANSIENT, lies=True),
-    "an empty answer": Bad(EMPTY, TRANSIENT, lies=True),
-    "an answer without end": Bad(endless(size=64 << 20), TRANSIENT, lies=True),
-    "a gzip bomb": Bad(gzip_bomb(size=64 << 20), TRANSIENT, lies=True),
-    "JSON of something else": Bad(Reply(200, b'{"ok":true}'), TRANSIENT, lies=True),
-    "JSON that is none": Bad(Reply(200, b'{"errors":false,"items":['), TRANSIENT, lies=True),
-    "JSON that is no UTF-8": Bad(Reply(200, b'{"code":0,"text":"\xff"}'), TRANSIENT, lies=True),
-    "JSON without a bottom": Bad(Reply(200, b'{"items":' + b"[" * 9999), TRANSIENT, lies=True),
-    "a redirect to credentials": Bad(TO_METADATA, CONFIG),
-    "a redirect without a place": Bad(Reply(302), CONFIG),
-    "401": Bad(Reply(401), CONFIG),
-    "403": Bad(Reply(403), CONFIG),
-    "404": Bad(Reply(404), CONFIG),
-    "405": Bad(Reply(405), CONFIG),
-    "407": Bad(Reply(407), CONFIG),
-    "408": Bad(Reply(408), TRANSIENT),
-    "413": Bad(Reply(413), PERMANENT),
-    "425": Bad(Reply(425), TRANSIENT),
-    "429": Bad(SLOW_DOWN, TRANSIENT),
-    "500": Bad(Reply(500), TRANSIENT),
-    "502": Bad(Reply(502), TRANSIENT),
-    "503": Bad(Reply(503), TRANSIENT),
-    "504": Bad(Reply(504), TRANSIENT),
-    "an error that is endless": Bad(endless(503, 64 << 20), TRANSIENT),
-}
 
 
 async def sent(outlet: Outlet, receiver: ScriptedReceiver, *steps: Step) -> DeliveryVerdict:

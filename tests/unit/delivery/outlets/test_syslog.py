@@ -50,9 +50,14 @@ class TurningClock(FakeClock):
 
 
 class Receiver:
-    """Receiver over TCP, which has the bytes of each connection. It reads while `reading`."""
+    """Receiver over TCP, which has the bytes of each connection. It reads while `reading`, so much
+    at once as `gulp`, and first says what nobody has asked for: `talk`. The next connections are
+    hung up once so many bytes were read: `hangs_up`."""
 
     def __init__(self) -> None:
+        self.talk = b""
+        self.gulp = 65536
+        self.hangs_up: list[int] = []
         self.received: list[bytearray] = []
         self.reading = asyncio.Event()
         self.reading.set()
@@ -67,8 +72,10 @@ class Receiver:
         self.received.append(mine)
         try:
             with suppress(OSError):
+                writer.write(self.talk)
                 await self.reading.wait()
-                while data := await reader.read(65536):
+                least = self.hangs_up.pop(0) if self.hangs_up else 1 << 40
+                while len(mine) < least and (data := await reader.read(self.gulp)):
                     mine += data
         finally:
             writer.close()
@@ -229,6 +236,64 @@ async def test_what_was_not_confirmed_when_the_connection_ended_goes_first(
         assert (await outlet.confirm(again)).result is SUCCESS
         assert len(await receiver.has(3)) == 3
         assert len(receiver.received) == 2
+
+
+@schemes
+async def test_a_receiver_that_hangs_up_in_the_middle_of_batches_has_them_all_in_the_end(
+    scheme: str, authority: trustme.CA
+) -> None:
+    async with connected(scheme, authority, confirm_delay="0s") as (outlet, receiver, _):
+        receiver.hangs_up = [0, 0, 1, 200_000]
+        batch = big_batch(outlet, 150)
+        failures = []
+        while True:
+            verdict = await outlet.send(batch)
+            if verdict.result is SUCCESS:
+                verdict = await outlet.confirm(verdict.receipt)
+            if verdict.result is SUCCESS:
+                break
+            assert (verdict.result, verdict.kind) == (TRANSIENT, "disconnected")
+            failures.append(verdict)
+        assert len(failures) >= 4
+        assert len(await receiver.has(150)) == 150
+
+
+@schemes
+@pytest.mark.parametrize("talk", [b"hello\n", b"<html>" * 50_000])
+async def test_the_end_of_a_receiver_is_seen_whatever_it_has_said(
+    scheme: str, talk: bytes, authority: trustme.CA
+) -> None:
+    async with connected(scheme, authority) as (outlet, receiver, _):
+        receiver.talk = talk
+        receipt = await sent(outlet, batch_of(outlet))
+        await receiver.has(3)
+        await receiver.hang_up()
+        assert (await outlet.confirm(receipt)).kind == "disconnected"
+        again = await sent(outlet, batch_of(outlet))
+        assert (await outlet.confirm(again)).result is SUCCESS
+        assert len(await receiver.has(3)) == 3
+
+
+@schemes
+async def test_a_receiver_that_talks_without_end_is_left(
+    scheme: str, authority: trustme.CA
+) -> None:
+    async with connected(scheme, authority) as (outlet, receiver, _):
+        receiver.talk = b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"<html>" * (1 << 20)
+        receipt = await sent(outlet, batch_of(outlet))
+        stream = outlet.stream
+        await eventually(lambda: stream.lost)
+        assert (await outlet.confirm(receipt)).kind == "disconnected"
+
+
+async def test_what_is_read_slowly_is_confirmed_once_it_is_read(authority: trustme.CA) -> None:
+    async with connected("tcp", authority, buffer=4096, confirm_delay="0s") as (
+        outlet, receiver, _,
+    ):  # fmt: skip
+        receiver.gulp = 500
+        receipt = await sent(outlet, big_batch(outlet, 20))
+        assert (await outlet.confirm(receipt)).result is SUCCESS
+        assert len(await receiver.has(20)) == 20
 
 
 async def test_a_connection_that_ends_while_nothing_waits_is_opened_again(
