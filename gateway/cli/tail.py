@@ -89,6 +89,11 @@ def _selector(name: str, what: str) -> Callable[[Callable[..., Any]], Callable[.
     "the events are written. Its --since and --from count for its first use.",
 )
 @click.option(
+    "--update-selection",
+    is_flag=True,
+    help="Have the consumer take other selectors or another filter than it was made with.",
+)
+@click.option(
     "--cursor-file",
     type=_FILE,
     help="File that keeps the position, to go on there; --since, --from and --after count for the "
@@ -123,6 +128,7 @@ def tail_command(
     rotate_size: str | None,
     rotate_keep: int | None,
     max_backoff: str,
+    update_selection: bool,
     **selected: Any,
 ) -> None:
     """Show events as they come in, one per line.
@@ -140,6 +146,10 @@ def tail_command(
     parameters = {name: value for name, value in selected.items() if value not in (None, ())}
     if format is not None:
         parameters["format"] = format
+    if update_selection:
+        if "consumer" not in parameters:
+            raise InvalidRequest("--update-selection is about --consumer: give that, too")
+        parameters["selection"] = "update"
     if output is not None and cursor_file is None:
         cursor_file = output.with_name(f"{output.name}.cursor")
     kept = None if cursor_file is None else CursorFile(cursor_file)

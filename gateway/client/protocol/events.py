@@ -59,10 +59,12 @@ class Selection(TypedDict, total=False):
 
 
 class StreamSelection(Selection, total=False):
-    """`follow=False` ends at the newest event; `limit` counts the events of the whole stream."""
+    """`follow=False` ends at the newest event; `limit` counts the events of the whole stream.
+    `selection="update"` has a consumer take another selection than it was made with."""
 
     follow: bool
     consumer: str
+    selection: Literal["update"]
 
 
 def parameters_of(selection: Selection) -> dict[str, Any]:

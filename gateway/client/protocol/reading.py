@@ -144,6 +144,9 @@ class StreamReading:
     def _call(self) -> GatewayCall:
         """Request for the rest of the stream."""
         parameters = dict(self._parameters)
+        if self._opened:
+            # Two readers with different selections would take the consumer from each other.
+            parameters.pop("selection", None)
         if self.cursor is not None:
             for begin in ("since", "from", "after"):
                 parameters.pop(begin, None)

@@ -102,7 +102,13 @@ class NewConsumerBody(Body, frozen=True, rename={"begin": "from"}):
     ack_timeout: Duration | UnsetType = UNSET
     max_unacked: Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType = UNSET
     selection: (
-        Annotated[dict[str, Any], about("Selectors, `min_severity` and `filter` of a stream.")]
+        Annotated[
+            dict[str, Any],
+            about(
+                "Selectors, `min_severity` and `filter` of a stream; without it the first reader "
+                "chooses."
+            ),
+        ]
         | UnsetType
     ) = UNSET
     begin: (

@@ -173,7 +173,9 @@ class ConsumerAnswer(Struct, kw_only=True):
     unacknowledged: int
     redelivered: int
     reader: ConsumerReaderAnswer | None
-    selection: dict[str, Any]
+    selection: Annotated[
+        dict[str, Any] | None, about("`null` until its first reader chooses, or a call does.")
+    ]
     ack_delay: str
     ack_timeout: str
     max_unacked: int

@@ -46,7 +46,7 @@ from gateway.streaming.consumers.options import (
     read_options,
 )
 from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow, Move
-from gateway.streaming.consumers.selection import selection_members, selection_text
+from gateway.streaming.consumers.selection import UNCHOSEN, selection_members, selection_text
 
 # Seconds. What was sent is remembered for the delay, and nobody waits for ever.
 _BOUNDS = {"ack_delay": (0, 3600), "ack_timeout": (1, 86400)}
@@ -78,7 +78,7 @@ async def show(request: web.Request, context: Context, admission: Admission) -> 
 
 async def put(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`PUT /v1/consumers/{name}`: 201 if it is made, 200 if it is changed. Options hold from the
-    next connection on."""
+    next connection on, and a selection that is not sent is that of the first reader."""
     key = await _named(request, context, admission, CHANGING)
     body = await optional_body(request, NewConsumerBody)
     now = context.clock.now()
@@ -95,8 +95,8 @@ async def put(request: web.Request, context: Context, admission: Admission) -> w
 
     def change(row: ConsumerRow | None, others: int) -> ConsumerRow:
         made.append(row is None)
-        known = row or new_row(key, cursor, selection or "{}", others, now, most)
-        if selection not in (None, known.selection):
+        known = row or new_row(key, cursor, selection or UNCHOSEN, others, now, most)
+        if selection not in (None, known.selection) and known.selection != UNCHOSEN:
             # What is read with the former one acknowledges nothing of this one.
             known = rewound(known, known.cursor, now)
         return structs.replace(

@@ -17,6 +17,8 @@ from gateway.filters.scope import Scope
 
 _SELECTORS = ("tenant", "category", "action", "outcome", "actor", "resource", "min_severity")
 _NOTHING = Scope()
+# That of a consumer which was made without one: its first reader chooses.
+UNCHOSEN = ""
 
 
 def selection_text(wanted: Scope, chosen: Filter | None) -> str:
@@ -31,17 +33,19 @@ def selection_text(wanted: Scope, chosen: Filter | None) -> str:
     return orjson.dumps(members).decode()
 
 
-def selection_members(text: str) -> dict[str, Any]:
-    """Members of a stored selection."""
-    members: dict[str, Any] = msgspec.json.decode(text or "{}")
+def selection_members(text: str) -> dict[str, Any] | None:
+    """Members of a stored selection; None if nobody has chosen it."""
+    if text == UNCHOSEN:
+        return None
+    members: dict[str, Any] = msgspec.json.decode(text)
     return members
 
 
 def refuse_difference(stored: str, wanted: str) -> None:
     """Raise `Conflict`, naming the difference, if the selections are not the same."""
-    if stored == wanted:
+    if stored in (UNCHOSEN, wanted):
         return
-    before, now = selection_members(stored), selection_members(wanted)
+    before, now = selection_members(stored) or {}, selection_members(wanted) or {}
     differing = {
         name: {"stored": before.get(name), "sent": now.get(name)}
         for name in (*_SELECTORS, "filter")

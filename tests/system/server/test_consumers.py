@@ -274,6 +274,29 @@ async def test_another_selection_is_refused_until_it_is_asked_for(gateway: Gatew
     assert (await shown(gateway))["selection"] == {"category": ["billing"]}
 
 
+async def test_a_consumer_that_is_made_without_a_selection_takes_that_of_its_first_reader(
+    gateway: Gateway,
+) -> None:
+    made = await gateway.request("PUT", "/v1/consumers/siem", json={"ack_timeout": "2m"})
+    assert (made.status, made.json()["selection"]) == (201, None)
+    again = await gateway.request("PUT", "/v1/consumers/siem", json={"ack_timeout": "3m"})
+    assert (again.status, again.json()["selection"]) == (200, None)
+    await gateway.send(event(id="login", category="auth"))
+    stream = await reading(gateway, category="auth")
+    assert (await stream.event())["id"] == "login"
+    stream.close()
+    await idle(gateway)
+    assert (await shown(gateway))["selection"] == {"category": ["auth"]}
+    (await refused(gateway)).problem(409, "consumer_selection_changed")
+    kept = await gateway.request("PUT", "/v1/consumers/siem", json={"ack_timeout": "4m"})
+    assert kept.json()["selection"] == {"category": ["auth"]}
+    await gateway.request("PUT", "/v1/consumers/all", json={"selection": {}})
+    assert (await shown(gateway, "all"))["selection"] == {}
+    (await refused(gateway, consumer="all", category="auth")).problem(
+        409, "consumer_selection_changed"
+    )
+
+
 async def test_another_selection_ends_the_reader_of_the_former_one(gateway: Gateway) -> None:
     stream = await reading(gateway, category="auth")
     await gateway.send(event(id="bill", category="billing"), event(id="login", category="auth"))

@@ -351,7 +351,7 @@ async def refuse_consumers(ask: Asked) -> None:
     for name in ("consumer", "deleteConsumer"):
         await ask(name, 404)
     for number in range(16):
-        await ask("putConsumer", 201, id=f"c{number}", json={"from": "start"})
+        await ask("putConsumer", 201, id=f"c{number}", json={"from": "start", "selection": {}})
     await ask("putConsumer", 409, id="c16", json={})
     await ask("putConsumer", 410, id="c1", json={"from": ELSEWHERE})
     await ask("acknowledge", 410, id="c1", json={"cursor": ELSEWHERE})

@@ -433,6 +433,24 @@ def test_a_consumer_goes_on_behind_the_last_line_of_the_file(run: Run, file: Pat
     assert server.acknowledged[-1] == cursor(3)
 
 
+def test_another_selection_is_asked_for_once_and_not_when_a_connection_is_lost(
+    run: Run, file: Path
+) -> None:
+    done = end(1000, "complete", reconnect=False, offset=1)
+    server = StreamServer(stream(event(1), cut=True), stream(done), acknowledges=[200] * 9)
+    chosen = ("--category", "auth", "--update-selection")
+    assert run(server, "--consumer", "siem", "--output", file, *chosen)[0] == 0
+    reads = {"consumer": ["siem"], "category": ["auth"]}
+    # Of two copies with different ones, the other would lose it again.
+    assert server.requests == [{**reads, "selection": ["update"]}, reads]
+
+
+def test_another_selection_is_that_of_a_consumer(run: Run) -> None:
+    code, _, said = run(StreamServer(), "--update-selection")
+    assert code != 0
+    assert "--consumer" in said
+
+
 def test_acknowledgements_that_fail_do_not_end_it(run: Run, file: Path) -> None:
     server = StreamServer(stream(event(1), DONE), acknowledges=[503] * 9)
     code, _, said = run(server, "--consumer", "siem", "--output", file)
