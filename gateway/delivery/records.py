@@ -12,7 +12,7 @@ from gateway.clock import format_time
 from gateway.cursor import JSON_PREFIX, format_cursor
 from gateway.delivery.destination import Destination
 from gateway.delivery.outlets.outlet import EncodedEvent, OutboundEvent, Outlet
-from gateway.event import Draft, Event
+from gateway.event import Draft
 from gateway.ingest.gateway_event import DELIVERY, new_gateway_event
 from gateway.log.ports import LogExtent
 
@@ -29,12 +29,8 @@ def test_event(outlet: Outlet, log: LogExtent, now: float) -> EncodedEvent:
     draft = delivery_record("destination.test", None, {"message": _TEST_MESSAGE}, now)
     cursor = format_cursor(log.epoch, log.head).encode()
     stored = draft.stored(format_time(now).encode())
-    event = Event(
-        log.head, draft.tenant, draft.category, draft.action, draft.outcome, draft.severity,
-        draft.actor, draft.resources, cursor, b'%b%b",%b' % (JSON_PREFIX, cursor, stored),
-    )  # fmt: skip
-    outbound = OutboundEvent(event, draft.id)
-    return EncodedEvent(outbound, outlet.encode(outbound))
+    json = b'%b%b",%b' % (JSON_PREFIX, cursor, stored)
+    return EncodedEvent(json, outlet.encode(OutboundEvent(json)))
 
 
 def delivery_record(

@@ -31,21 +31,18 @@ def encode_within_limits(outlet: Outlet, outbound: OutboundEvent) -> EncodedEven
         smaller = reduce(outbound, REDUCIBLE[:steps])
         if smaller is not outbound:
             outbound, body = smaller, outlet.encode(smaller)
-    if outlet.limits.planned and not outbound.reduced:
-        return EncodedEvent(outbound.event.json, body)
-    return EncodedEvent(outbound, body)
+    return EncodedEvent(outbound.json, body, outbound.reduced)
 
 
 def reduce(outbound: OutboundEvent, leaving: tuple[str, ...] = REDUCIBLE) -> OutboundEvent:
     """The event without these members; itself if it has none of them."""
-    members: dict[str, Any] = _members(outbound.event.json)
+    members: dict[str, Any] = _members(outbound.json)
     left = [name for name in leaving if _leave(members, name)]
     if not left:
         return outbound
     reduced = tuple(name for name in REDUCIBLE if name in left or name in outbound.reduced)
     members["reduced"] = reduced
-    event = msgspec.structs.replace(outbound.event, json=_encode(members))
-    return OutboundEvent(event, outbound.id, reduced)
+    return OutboundEvent(_encode(members), reduced)
 
 
 def _leave(members: dict[str, Any], name: str) -> bool:

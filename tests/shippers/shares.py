@@ -35,7 +35,7 @@ from gateway.delivery.outlets.elasticsearch import ELASTICSEARCH  # noqa: E402
 from gateway.delivery.outlets.http import HTTP  # noqa: E402
 from gateway.delivery.outlets.loki import LOKI  # noqa: E402
 from gateway.delivery.outlets.otlp import OTLP  # noqa: E402
-from gateway.delivery.outlets.outlet import EncodedEvent, Outlet, outbound_of  # noqa: E402
+from gateway.delivery.outlets.outlet import EncodedEvent, OutboundEvent, Outlet  # noqa: E402
 from gateway.delivery.outlets.outlet_plan import NativeFormat, OutletKind  # noqa: E402
 from gateway.delivery.outlets.splunk_hec import SPLUNK_HEC  # noqa: E402
 from gateway.formats.ecs import ecs_encoder  # noqa: E402
@@ -186,12 +186,12 @@ def _requests(kind: OutletKind, receiver: Receiver, lines: Sequence[bytes]) -> l
         most, size = outlet.limits.max_events, 0
         batch: list[EncodedEvent] = []
         for line in lines:
-            event = outbound_of(line)
+            event = OutboundEvent(line)
             body = outlet.encode(event)
             if len(batch) == most or size + len(body) > outlet.limits.max_bytes:
                 await outlet.send(batch)
                 batch, size = [], 0
-            batch.append(EncodedEvent(event, body))
+            batch.append(EncodedEvent(line, body))
             size += len(body)
         await outlet.send(batch)
 

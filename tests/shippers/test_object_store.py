@@ -107,7 +107,7 @@ def batch(outlet: Outlet, first: int, last: int) -> list[EncodedEvent]:
     for number in range(first, last + 1):
         at = f"2026-01-31T{10 + number // 700}:00:00.000000Z"
         event = outbound_event(number, recorded_at=at)
-        made.append(EncodedEvent(event, outlet.encode(event)))
+        made.append(EncodedEvent(event.json, outlet.encode(event)))
     return made
 
 

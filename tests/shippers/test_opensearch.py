@@ -128,7 +128,7 @@ class Connected:
 
 def batch(outlet: Outlet, first: int, last: int, **members: Any) -> list[EncodedEvent]:
     events = [outbound_event(number, **members) for number in range(first, last + 1)]
-    return [EncodedEvent(event, outlet.encode(event)) for event in events]
+    return [EncodedEvent(event.json, outlet.encode(event)) for event in events]
 
 
 async def test_each_event_is_stored_once_by_a_node_that_is_killed(server: Server) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from gateway.delivery.outlets.outlet import OutboundEvent, outbound_of
+from gateway.delivery.outlets.outlet import OutboundEvent
 from gateway.ingest.decode import decode_event
 from tests.support.stored_events import RECORDED_AT, stored
 
@@ -20,4 +20,4 @@ def outbound_event(
     def draft(**_: Any) -> Any:
         return decode_event(orjson.dumps(whole), iter(()))
 
-    return outbound_of(stored(draft, offset, recorded_at=recorded_at).json)
+    return OutboundEvent(stored(draft, offset, recorded_at=recorded_at).json)

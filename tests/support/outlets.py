@@ -121,4 +121,4 @@ def batch_of(
 ) -> list[EncodedEvent]:
     """Encoded events with these members."""
     events = [outbound_event(number, **members) for number in range(first, first + count)]
-    return [EncodedEvent(event, outlet.encode(event)) for event in events]
+    return [EncodedEvent(event.json, outlet.encode(event)) for event in events]

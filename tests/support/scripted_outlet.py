@@ -95,7 +95,7 @@ class ScriptedOutlet:
 
     def encode(self, outbound: OutboundEvent) -> bytes:
         self._receiver.encoded += 1
-        return outbound.event.json
+        return outbound.json
 
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
         self._receiver.secrets = list(self._secrets("token"))

@@ -201,9 +201,9 @@ class ElasticsearchOutlet(HttpOutlet):
         self._url = self._settings.url.rstrip("/") + _PATH
 
     def encode(self, outbound: OutboundEvent) -> bytes:
-        index = _index_of_day(self._settings.index, outbound.event.recorded_at() // _DAY)
+        index = _index_of_day(self._settings.index, outbound.recorded_at() // _DAY)
         return b'{"create":{"_index":"%b","_id":%b}}\n%b\n' % (
-            index, _encode(outbound.delivery_id), self.plan.formatted(outbound),
+            index, _encode(outbound.members.delivery_id), self.plan.formatted(outbound),
         )  # fmt: skip
 
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,6 +24,7 @@ from gateway.delivery.outlets.outlet import (
     EncodedEvent,
     OutboundEvent,
     OutletLimits,
+    offset_of,
 )
 from gateway.delivery.outlets.outlet_plan import (
     EventFormat,
@@ -144,16 +146,20 @@ class FileOutlet:
         if not self._open:
             self._recover()
         # What an attempt has written whose answer nobody heard comes again.
-        new = [one for one in batch if not self._has(one.outbound)]
+        new = self._new(batch)
         if new:
             self._segments.append([one.body for one in new], new[0].cursor, now)
             self._cursor = new[-1].cursor
             self._last = parse_cursor(self._cursor)
         return SUCCESS._replace(duplicates=len(batch) - len(new))
 
-    def _has(self, outbound: OutboundEvent) -> bool:
+    def _new(self, batch: Sequence[EncodedEvent]) -> Sequence[EncodedEvent]:
+        """Events of a batch, which is in order and of one log, that are not in the files."""
         epoch, last = self._last
-        return outbound.event.offset <= last and parse_cursor(outbound.cursor)[0] == epoch
+        if parse_cursor(batch[0].cursor)[0] != epoch:
+            return batch
+        known = bisect_right(batch, last, key=lambda one: offset_of(one.json))
+        return batch[known:] if known else batch
 
     def _probe(self, data: bytes) -> DeliveryVerdict:
         self._segments.probe(data)

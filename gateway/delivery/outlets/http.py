@@ -110,7 +110,7 @@ class WebhookOutlet(HttpOutlet):
             return DeliveryVerdict(DeliveryResult.CONFIG, kind="secret", message=error.detail)
         headers = {**settings.headers, "Content-Type": self._type, **self._credentials()}
         if keys:
-            message = message_id([encoded.outbound.delivery_id for encoded in batch])
+            message = message_id([encoded.outbound.members.delivery_id for encoded in batch])
             headers |= signature_headers(keys, message, self.plan.clock.now(), body)
         secrets = [*signing, self.secret("token"), self.secret("password")]
         return await self.attempt(settings.url, body, headers, judge, secrets)

@@ -23,7 +23,7 @@ from gateway.delivery.outlets.outlet import (
     Confirmation,
     DeliveryVerdict,
     EncodedEvent,
-    OutboundEvent,
+    OutboundMembers,
     OutletLimits,
 )
 from gateway.delivery.outlets.outlet_plan import (
@@ -49,13 +49,6 @@ class LokiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     organization: str = ""
     service_name: str = "audit-gateway"
     user: str = ""
-
-
-class _Time(msgspec.Struct):
-    time: str
-
-
-_time_of = msgspec.json.Decoder(_Time).decode
 
 
 def check(settings: LokiSettings, format: EventFormat) -> None:
@@ -102,8 +95,8 @@ def pushed(batch: Sequence[EncodedEvent], service_name: str) -> bytes:
     """Body of a push. Only what has few values is a label, as each combination is a stream."""
     streams: dict[tuple[str, str], list[bytes]] = {}
     for encoded in batch:
-        event = encoded.outbound.event
-        streams.setdefault((event.tenant, event.category), []).append(_entry(encoded))
+        members = encoded.outbound.members
+        streams.setdefault((members.tenant, members.category), []).append(_entry(encoded, members))
     parts = [
         b'{"stream":%b,"values":[%b]}'
         % (
@@ -115,18 +108,17 @@ def pushed(batch: Sequence[EncodedEvent], service_name: str) -> bytes:
     return b'{"streams":[%b]}' % b",".join(parts)
 
 
-def _entry(encoded: EncodedEvent) -> bytes:
+def _entry(encoded: EncodedEvent, members: OutboundMembers) -> bytes:
     """Time in nanoseconds, as text, line and what is told of it beside."""
-    outbound: OutboundEvent = encoded.outbound
-    event = outbound.event
     beside = {
-        "event_id": outbound.id,
-        "action": event.action,
-        "outcome": event.outcome,
-        "severity": str(event.severity),
-        "time": _time_of(event.json).time,
+        "event_id": members.id,
+        "action": members.action,
+        "outcome": members.outcome,
+        "severity": str(members.severity),
+        "time": members.time,
     }
-    return _encode([str(event.recorded_at() * 1000), encoded.body.decode(), beside])
+    recorded_at = encoded.outbound.recorded_at()
+    return _encode((f"{recorded_at}000", encoded.body.decode(), beside))
 
 
 LOKI = OutletKind(LokiSettings, LokiOutlet, check, secrets=("token", "password"))

@@ -40,6 +40,7 @@ from gateway.delivery.outlets.outlet import (
     DeliveryVerdict,
     EncodedEvent,
     OutboundEvent,
+    OutboundMembers,
     OutletLimits,
 )
 from gateway.delivery.outlets.outlet_plan import (
@@ -77,12 +78,11 @@ class _Request(msgspec.Struct, frozen=True):
     trace_id: str = ""
 
 
-class _Known(msgspec.Struct):
-    time: str
+class _Members(OutboundMembers):
     request: _Request = _Request()
 
 
-_decode = msgspec.json.Decoder(_Known).decode
+_decode = msgspec.json.Decoder(_Members).decode
 _members = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -138,23 +138,22 @@ class OtlpOutlet(HttpOutlet):
         self._encoding = protobuf_encoding() if protobuf else json_encoding()
 
     def encode(self, outbound: OutboundEvent) -> bytes:
-        event = outbound.event
-        known = _decode(event.json)
+        known = _decode(outbound.json)
         text = self.plan.formatted(outbound)
         trace_id = known.request.trace_id
         return self._encoding.record(
             LogRecord(
                 time=_nanoseconds(parse_formatted(known.time.encode())),
-                observed=_nanoseconds(event.recorded_at()),
-                severity=_SEVERITIES[event.severity],
-                name=f"{event.category}.{event.action}",
+                observed=_nanoseconds(outbound.recorded_at()),
+                severity=_SEVERITIES[known.severity],
+                name=f"{known.category}.{known.action}",
                 body=text.decode() if self._settings.body == "text" else _members(text),
                 attributes={
-                    "log.record.uid": outbound.delivery_id,
-                    "audit.tenant": event.tenant,
-                    "audit.category": event.category,
-                    "audit.action": event.action,
-                    "audit.outcome": event.outcome,
+                    "log.record.uid": known.delivery_id,
+                    "audit.tenant": known.tenant,
+                    "audit.category": known.category,
+                    "audit.action": known.action,
+                    "audit.outcome": known.outcome,
                     "audit.cursor": outbound.cursor,
                 },
                 trace_id=trace_id.lower() if _TRACE_ID.fullmatch(trace_id) else "",

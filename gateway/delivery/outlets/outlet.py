@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 
 from gateway.cursor import IN_JSON, offset_in
-from gateway.event import Event
+from gateway.event import recorded_at_of
 
 # What a success means: the receiver has stored the events, or has taken them, or only its kernel
 # has their bytes.
@@ -31,28 +31,8 @@ class DeliveryResult(StrEnum):
     CONFIG = "config"
 
 
-class OutboundEvent(msgspec.Struct, frozen=True, gc=False):
-    """Event on its way out. `event` is masked: it is all that the key of the destination sees.
-
-    `reduced` are the members that were left out because of its size, also named in its JSON.
-    """
-
-    event: Event
-    id: str
-    reduced: tuple[str, ...] = ()
-
-    @property
-    def delivery_id(self) -> str:
-        """Id by which receivers know repeats: unique over tenants, at most 193 bytes."""
-        return f"{self.event.tenant}:{self.id}"
-
-    @property
-    def cursor(self) -> str:
-        return self.event.cursor.decode()
-
-
-class _Line(msgspec.Struct):
-    """Members of native JSON by which events are told apart."""
+class OutboundMembers(msgspec.Struct):
+    """Members of events that receivers file them under. `time` is as `format_rfc3339` writes it."""
 
     id: str
     tenant: str
@@ -60,20 +40,39 @@ class _Line(msgspec.Struct):
     action: str
     outcome: str
     severity: int
+    time: str
+
+    @property
+    def delivery_id(self) -> str:
+        """Id by which receivers know repeats: unique over tenants, at most 193 bytes."""
+        return f"{self.tenant}:{self.id}"
 
 
-_line = msgspec.json.Decoder(_Line).decode
+_members = msgspec.json.Decoder(OutboundMembers).decode
 
 
-def outbound_of(line: bytes) -> OutboundEvent:
-    """Event on its way out, from its masked native JSON on one line."""
-    members, cursor = _line(line), line[IN_JSON]
-    # Selectors have been at it: nobody asks any more who did what to whom.
-    event = Event(
-        offset_in(cursor), members.tenant, members.category, members.action, members.outcome,
-        members.severity, "", "", cursor, line,
-    )  # fmt: skip
-    return OutboundEvent(event, members.id)
+class OutboundEvent(msgspec.Struct, frozen=True, gc=False):
+    """Event on its way out, as masked native JSON on one line: all that the key of the destination
+    sees.
+
+    `reduced` are the members that were left out because of its size, also named in its JSON.
+    """
+
+    json: bytes
+    reduced: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> OutboundMembers:
+        """Decoded anew at each call, as that costs more than all else that is done with many."""
+        return _members(self.json)
+
+    @property
+    def cursor(self) -> str:
+        return self.json[IN_JSON].decode()
+
+    def recorded_at(self) -> int:
+        """When it was recorded, in microseconds since 1970."""
+        return recorded_at_of(self.json)
 
 
 def offset_of(line: bytes) -> int:
@@ -84,30 +83,20 @@ def offset_of(line: bytes) -> int:
 class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
     """Event and its part of a request's body; batches are measured by the length of `body`.
 
-    `source` is the event, or its native JSON, from which it is made again where it is asked for:
-    batches of very many events have no room for more.
+    `json` is its native JSON, and `reduced` are the members that were left out.
     """
 
-    source: OutboundEvent | bytes
+    json: bytes
     body: bytes
+    reduced: tuple[str, ...] = ()
 
     @property
     def outbound(self) -> OutboundEvent:
-        return outbound_of(self.source) if isinstance(self.source, bytes) else self.source
-
-    @property
-    def json(self) -> bytes:
-        """Its native JSON."""
-        return self.source if isinstance(self.source, bytes) else self.source.event.json
+        return OutboundEvent(self.json, self.reduced)
 
     @property
     def cursor(self) -> str:
         return self.json[IN_JSON].decode()
-
-    @property
-    def reduced(self) -> bool:
-        """Whether members were left out because of its size."""
-        return not isinstance(self.source, bytes) and bool(self.source.reduced)
 
 
 class RefusedEvent(msgspec.Struct, frozen=True):

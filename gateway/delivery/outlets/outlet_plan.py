@@ -70,7 +70,7 @@ class OutletPlan(NamedTuple):
 
     def formatted(self, outbound: OutboundEvent) -> bytes:
         """The event in the format of the destination, on one line without its end."""
-        return self.format.encode(outbound.event.json)
+        return self.format.encode(outbound.json)
 
 
 class OutletKind(NamedTuple):

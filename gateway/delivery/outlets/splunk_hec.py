@@ -83,14 +83,9 @@ class _Acks(msgspec.Struct):
     acks: dict[str, bool]
 
 
-class _Time(msgspec.Struct):
-    time: str
-
-
 Judge = Callable[[RemoteAnswer], DeliveryVerdict]
 _decode = msgspec.json.Decoder(_Taken).decode
 _decode_acks = msgspec.json.Decoder(_Acks).decode
-_time_of = msgspec.json.Decoder(_Time).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -186,10 +181,10 @@ class SplunkOutlet(HttpOutlet):
         event = self.plan.formatted(outbound)
         if not self.plan.format.json:
             event = _encode(event.decode())
-        milliseconds = _milliseconds(outbound.event.json)
-        fields = {"event_id": outbound.id, "tenant": outbound.event.tenant}
+        members = outbound.members
+        fields = {"event_id": members.id, "tenant": members.tenant, "cursor": outbound.cursor}
         return b'{"time":%b,%b"event":%b,"fields":%b}\n' % (
-            milliseconds, self._metadata, event, _encode({**fields, "cursor": outbound.cursor}),
+            _milliseconds(members.time), self._metadata, event, _encode(fields),
         )  # fmt: skip
 
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
@@ -308,9 +303,9 @@ def _metadata(settings: SplunkSettings) -> bytes:
     return b"".join(b'"%b":%b,' % (name.encode(), _encode(text)) for name, text in members.items())
 
 
-def _milliseconds(native: bytes) -> bytes:
+def _milliseconds(time: str) -> bytes:
     """Time of an event, in seconds since 1970 with three digits behind the point."""
-    return b"%.3f" % (parse_formatted(_time_of(native).time.encode()) // 1000 / 1000)
+    return b"%.3f" % (parse_formatted(time.encode()) // 1000 / 1000)
 
 
 SPLUNK_HEC = OutletKind(

@@ -14,7 +14,7 @@ from gateway.delivery.outlets.outlet import (
     DeliveryResult,
     DeliveryVerdict,
     EncodedEvent,
-    outbound_of,
+    OutboundEvent,
 )
 from gateway.delivery.ports import DeadLetter
 from gateway.delivery.running.encoded_batch import EncodedBatch, SentEvents
@@ -69,7 +69,7 @@ class DeliveryAccounts:
             return
         letter = DeadLetter(
             cursor=sent[-1].cursor, first=sent[0].cursor, event_id="",
-            tenant=sent[-1].outbound.event.tenant, status=verdict.status, attempts=1,
+            tenant=sent[-1].outbound.members.tenant, status=verdict.status, attempts=1,
             reason=f"unidentified: {verdict.unidentified} of {len(sent)}",
             at=self._parts.clock.now(),
         )  # fmt: skip
@@ -90,11 +90,12 @@ class DeliveryAccounts:
     def _letter(
         self, destination: Destination, batch: EncodedBatch, rejection: Rejection
     ) -> DeadLetter:
-        outbound = outbound_of(batch.lines[rejection.index])
+        outbound = OutboundEvent(batch.lines[rejection.index])
+        members = outbound.members
         return DeadLetter(
             cursor=outbound.cursor,
-            event_id=outbound.id,
-            tenant=outbound.event.tenant,
+            event_id=members.id,
+            tenant=members.tenant,
             reason=public_words(rejection.reason, self._parts.outlets.secret_values(destination)),
             status=rejection.status,
             attempts=rejection.attempts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,10 +11,10 @@ from gateway.delivery.batch_machine import Attempt, BatchMachine
 from gateway.delivery.definition import DestinationBatch, seconds_of, size_of
 from gateway.delivery.outlets.outlet import (
     EncodedEvent,
+    OutboundEvent,
     Outlet,
     OutletLimits,
     offset_of,
-    outbound_of,
 )
 from gateway.delivery.reduction import encode_within_limits, reduce
 
@@ -38,7 +39,7 @@ class EncodedBatch(NamedTuple):
         if not attempt.reduced:
             return events
         smaller = [reduce(event.outbound) for event in events]
-        return [EncodedEvent(one, outlet.encode(one)) for one in smaller]
+        return [EncodedEvent(one.json, outlet.encode(one), one.reduced) for one in smaller]
 
     def machine(self, ordered: bool, refused_before: int) -> BatchMachine:
         """Machine that decides over this batch."""
@@ -76,7 +77,10 @@ class SentEvents(NamedTuple):
     @classmethod
     def of(cls, events: Sequence[EncodedEvent], refused: int) -> SentEvents:
         """Of these events, but so many that the receiver refused without naming them."""
-        size, reduced = sum(len(one.body) for one in events), sum(one.reduced for one in events)
+        size, reduced = (
+            sum(len(one.body) for one in events),
+            sum(bool(one.reduced) for one in events),
+        )
         return cls(len(events) - refused, size, reduced)
 
 
@@ -95,20 +99,26 @@ class OpenBatch:
         """Seconds until it is due; there has to be an event in it."""
         return self._due - now
 
-    def add(self, line: bytes, now: float) -> bool:
-        """Encode an event; False where it is to be the first of the next batch."""
-        encoded = encode_within_limits(self._outlet, outbound_of(line))
-        more = 0 if encoded is None else len(encoded.body)
-        if not self._lines:
+    def take(self, waiting: deque[bytes], most: int, now: float) -> int:
+        """Take events from what waits, at most so many and until it is full, and encode them;
+        return how many."""
+        outlet, events, lines = self._outlet, self._events, self._lines
+        before = len(lines)
+        if not lines:
             self._due = now + self.max_wait * random.uniform(_SOONEST, 1)
-        elif self._size + more > self._most_bytes:
-            self.full = True
-            return False
-        self._events.append(encoded)
-        self._lines.append(line)
-        self._size += more
-        self.full = len(self._lines) >= self._most_events
-        return True
+        for _ in range(min(most, len(waiting), self._most_events - before)):
+            encoded = encode_within_limits(outlet, OutboundEvent(waiting[0]))
+            more = 0 if encoded is None else len(encoded.body)
+            if lines and self._size + more > self._most_bytes:
+                # It is to be the first of the next batch.
+                self.full = True
+                break
+            events.append(encoded)
+            lines.append(waiting.popleft())
+            self._size += more
+        else:
+            self.full = len(lines) >= self._most_events
+        return len(lines) - before
 
     def close(self) -> EncodedBatch:
         """What is in it; it begins anew."""

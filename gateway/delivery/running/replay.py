@@ -5,6 +5,7 @@ It goes on beside the delivery and moves no position. After a pause or a crash i
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -54,17 +55,20 @@ class ReplayWorker(DeliveryWorker):
         if self._cancelled:
             self.interrupt()
 
-    def _has_next(self, stream: DeliveryStream) -> bool:
+    def _ready(self, stream: DeliveryStream) -> int:
         lines = stream.inbox.lines
         while lines:
             offset = offset_of(lines[0])
             if offset > self._until:
                 break
-            if self._wanted is None or offset in self._wanted:
-                return True
-            stream.inbox.take()
+            if self._wanted is None:
+                return bisect_right(lines, self._until, key=offset_of)
+            if offset in self._wanted:
+                return 1
+            lines.popleft()
+            stream.inbox.taken()
         self.exhausted = bool(lines) or stream.cursor >= self._until
-        return False
+        return 0
 
     def _finish(self) -> None:
         self.outcome = DONE

@@ -77,7 +77,6 @@ class Inbox:
         # As each reading costs the same: a batch of a second has those of ten, not of each event.
         self._pause = min(_LONGEST_PAUSE, max_wait / 10)
         self.closed = False
-        self.unsent = 0
         self.subscription: DeliveryStream | None = None
         self.hub: Hub | None = None
         self._on_gap = on_gap
@@ -88,25 +87,27 @@ class Inbox:
     def clear(self) -> bool:
         return not self.lines
 
+    @property
+    def unsent(self) -> int:
+        return sum(map(len, self.lines))
+
     def write(self, data: bytes | memoryview) -> bool:
         if self.closed:
             return True
-        for line in bytes(data).split(b"\n"):
-            if line.startswith(JSON_PREFIX):
-                self.lines.append(line)
-                self.unsent += len(line)
-            elif line:
-                self._on_gap(line)
+        # Either events or a gap, whole.
+        lines = bytes(data).removesuffix(b"\n").split(b"\n")
+        if data[: len(JSON_PREFIX)] == JSON_PREFIX:
+            self.lines += lines
+        else:
+            for gap in filter(None, lines):
+                self._on_gap(gap)
         self._wake()
         return True
 
-    def take(self) -> bytes:
-        """The next line; there has to be one."""
-        line = self.lines.popleft()
-        self.unsent -= len(line)
+    def taken(self) -> None:
+        """Note that some of the first `lines` were taken."""
         if len(self.lines) < _ROOM:
             self._taken.notify()
-        return line
 
     async def drained(self) -> None:
         while not self.closed and len(self.lines) >= _ROOM:
@@ -122,7 +123,6 @@ class Inbox:
         """Close at once; what waits is read again from the log."""
         self.closed = True
         self.lines.clear()
-        self.unsent = 0
         self._taken.notify()
         self._ended.notify()
         stream = self.subscription

@@ -228,7 +228,7 @@ class DeliveryWorker:
         assert stream is not None
         assert opened is not None
         assert receipts is not None
-        while not opened and not self._has_next(stream):
+        while not opened and not self._ready(stream):
             ends = self.exhausted or receipts.failure is not None
             if ends and not await self._confirm_down_to(0):
                 return None
@@ -255,24 +255,24 @@ class DeliveryWorker:
         assert opened is not None
         inbox = stream.inbox
         while not opened.full:
-            if not self._has_next(stream):
+            ready = self._ready(stream)
+            if not ready:
                 left = opened.left(clock.monotonic()) if opened else self.longest_wait
                 if left <= 0 or self._leaves or self.exhausted:
                     return
                 await self._woken.until(lambda: bool(inbox.lines) or self._leaves, left)
-            elif not opened.add(inbox.lines[0], clock.monotonic()):
-                return
-            else:
-                inbox.take()
-                if len(opened) % _AT_ONCE == 0:
-                    await asyncio.sleep(0)
+                continue
+            taken = opened.take(inbox.lines, min(ready, _AT_ONCE), clock.monotonic())
+            inbox.taken()
+            if taken == _AT_ONCE:
+                await asyncio.sleep(0)
 
     def _finish(self) -> None:
         """Take note that all is delivered."""
 
-    def _has_next(self, stream: DeliveryStream) -> bool:
-        """Whether there is an event to deliver."""
-        return bool(stream.inbox.lines)
+    def _ready(self, stream: DeliveryStream) -> int:
+        """How many of the lines that wait are to be delivered, from the first on."""
+        return len(stream.inbox.lines)
 
     async def _carry(self, batch: EncodedBatch) -> None:
         """Send a batch until each event of it is delivered or rejected, or the session ends."""

@@ -111,7 +111,9 @@ async def test_refused_events_are_a_finding_and_a_record_that_sums_them_up(
     gateway: Gateway, receiver: Receiver, advanced: AdvancedClock
 ) -> None:
     def answer(batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
-        return REFUSED if any(one.outbound.id.startswith("bad") for one in batch) else SUCCESS
+        return (
+            REFUSED if any(one.outbound.members.id.startswith("bad") for one in batch) else SUCCESS
+        )
 
     receiver.answer = answer
     await make(gateway, await gateway.reader_key())

@@ -195,7 +195,7 @@ async def test_one_poisoned_event_is_a_dead_letter_and_the_others_arrive(
     gateway: Gateway, receiver: Receiver
 ) -> None:
     def answer(batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
-        return REFUSED if any(one.outbound.id == "bad" for one in batch) else SUCCESS
+        return REFUSED if any(one.outbound.members.id == "bad" for one in batch) else SUCCESS
 
     receiver.answer = answer
     await make(gateway, await gateway.reader_key(), secrets={"token": "s3cret"})
@@ -641,7 +641,7 @@ async def test_named_events_that_are_refused_leave_the_others_delivered(
     gateway: Gateway, receiver: Receiver
 ) -> None:
     def answer(batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
-        bad = [at for at, one in enumerate(batch) if one.outbound.id == "bad"]
+        bad = [at for at, one in enumerate(batch) if one.outbound.members.id == "bad"]
         refused = tuple(RefusedEvent(at, "mapping", 400) for at in bad)
         return DeliveryVerdict(DeliveryResult.PERMANENT, refused) if bad else SUCCESS
 
@@ -657,7 +657,7 @@ async def test_dead_letters_are_sent_again_with_their_ids_and_leave_when_they_ar
     gateway: Gateway, receiver: Receiver
 ) -> None:
     def answer(batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
-        return REFUSED if any(one.outbound.id == "bad" for one in batch) else SUCCESS
+        return REFUSED if any(one.outbound.members.id == "bad" for one in batch) else SUCCESS
 
     receiver.answer = answer
     await make(gateway, await gateway.reader_key())
@@ -846,7 +846,7 @@ async def test_what_waits_for_its_confirmation_is_not_held(
             held[0] -= 1
 
     def encode(outlet: ScriptedOutlet, outbound: OutboundEvent) -> bytes:
-        return Body(outbound.event.json)
+        return Body(outbound.json)
 
     monkeypatch.setattr(ScriptedOutlet, "encode", encode)
     with_receipts(receiver, 64)

@@ -258,7 +258,7 @@ async def deliver(ask: Asked) -> None:
     sent = [event(id=one, category="auth", action="x", severity=3) for one in ("a", "b")]
     await ask.gateway.send(*sent)
     await eventually(lambda: receiver.tests > 0, "the test event was sent")
-    receiver.answer = lambda batch: refused if batch[0].outbound.id == "a" else SUCCESS
+    receiver.answer = lambda batch: refused if batch[0].outbound.members.id == "a" else SUCCESS
     receiver.test_answer = SUCCESS
     store = ask.gateway.context.destination_store
     async with asyncio.timeout(patience()):

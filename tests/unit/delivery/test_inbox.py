@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 import pytest
 
@@ -50,10 +51,10 @@ async def test_more_is_read_by_itself_within_a_tenth_of_the_wait_for_a_batch() -
 
 def test_batches_of_many_destinations_that_begin_together_are_due_one_after_the_other() -> None:
     outlet = new_outlet(HTTP, {"url": "https://siem.example.org"}, transport=object())
-    line, left = outbound_event(1).event.json, set()
+    line, left = outbound_event(1).json, set()
     for _ in range(20):
         opened = OpenBatch(outlet, DestinationBatch(max_wait="8s"))
-        assert opened.add(line, 100.0)
+        assert opened.take(deque([line]), 1, 100.0) == 1
         left.add(opened.left(100.0))
     assert len(left) > 10
     assert 6 <= min(left) < max(left) <= 8

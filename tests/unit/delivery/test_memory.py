@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 
 from gateway.delivery.connect.transport import HttpRequest, RemoteAnswer
-from gateway.delivery.outlets.outlet import DeliveryResult, outbound_of
+from gateway.delivery.outlets.outlet import DeliveryResult, OutboundEvent
 from gateway.delivery.outlets.s3 import S3
 from gateway.delivery.reduction import encode_within_limits
 from tests.support.outbound_events import outbound_event
@@ -36,7 +36,7 @@ async def test_a_large_batch_is_sent_with_no_more_in_memory_than_twice_its_size(
     outlet = new_outlet(S3, settings, {"secret_key": ["secret"]}, transport=transport)
     assert outlet.limits.planned
     members = {"actor": {"id": "u-1", "name": "Ann"}, "targets": [{"urn": "app:portal"}]}
-    json = outbound_event(1, **members, data={"path": "/v1/" + "x" * 100}).event.json
+    json = outbound_event(1, **members, data={"path": "/v1/" + "x" * 100}).json
     assert 300 < len(json) < 600
     number = f"{1:020d}".encode()
     tracemalloc.start()
@@ -46,7 +46,7 @@ async def test_a_large_batch_is_sent_with_no_more_in_memory_than_twice_its_size(
         size = sum(map(len, lines))
         batch = []
         for line in lines:
-            encoded = encode_within_limits(outlet, outbound_of(line))
+            encoded = encode_within_limits(outlet, OutboundEvent(line))
             assert encoded is not None
             batch.append(encoded)
         verdict = await outlet.send(batch)

@@ -23,7 +23,7 @@ from tests.support.outbound_events import outbound_event
 HOUR = 3600.0
 START = 1_795_946_400.0
 EVENTS = [outbound_event(number, data={"text": "x" * 40}) for number in range(1, 13)]
-LINES = [event.event.json for event in EVENTS]
+LINES = [event.json for event in EVENTS]
 
 
 def segments(folder: Path, size: int = 1 << 20, seconds: float = HOUR) -> Segments:

@@ -159,7 +159,7 @@ async def test_documents_are_created_by_id_in_the_index_of_their_recording() -> 
         *lines, end = received.body.split(b"\n")
         assert end == b""
         assert orjson.loads(lines[0]) == {"create": {"_index": "audit-2026.01", "_id": "acme:e-1"}}
-        assert lines[1] == batch[0].outbound.event.json
+        assert lines[1] == batch[0].outbound.json
         assert len(lines) == 4
 
 

@@ -58,7 +58,7 @@ def template(name: str) -> dict[str, str]:
 )
 def test_every_member_of_a_document_is_mapped(name: str) -> None:
     encode = ecs_encoder(FormatOptions(original=True))
-    found = set(leaves(orjson.loads(encode(outbound_event(**FULL).event.json))))
+    found = set(leaves(orjson.loads(encode(outbound_event(**FULL).json))))
     # An address that is masked, and members that were hidden or left out.
     more = {"source.address", "audit.masked", "audit.pseudonymized", "audit.reduced"}
     assert found | more == template(name).keys()

@@ -51,7 +51,7 @@ async def sent_bodies(count: int = 3, **parts: Any) -> list[Any]:
 
 async def test_bodies_have_the_form_and_the_type_that_were_chosen() -> None:
     async with connected(CASE) as (outlet, _):
-        events = [encoded.outbound.event.json for encoded in batch_of(outlet)]
+        events = [encoded.outbound.json for encoded in batch_of(outlet)]
     for body, format, kind, whole in (
         ("ndjson", NATIVE, "application/x-ndjson", b"\n".join(events) + b"\n"),
         ("ndjson", NativeFormat("cef", False), "text/plain; charset=utf-8", None),

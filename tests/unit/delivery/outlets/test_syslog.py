@@ -163,9 +163,9 @@ async def test_messages_of_rfc_5424_arrive_in_order_with_their_lengths(
         await sent(outlet, batch)
         await sent(outlet, batch_of(outlet, 1))
         messages = await receiver.has(4)
-        assert messages[:3] == [RFC5424.encode(one.outbound.event.json) for one in batch]
+        assert messages[:3] == [RFC5424.encode(one.outbound.json) for one in batch]
         assert messages[0].startswith(b"<110>1 2026-01-31T12:00:00.000000Z - audit-gateway - ")
-        assert messages[0].endswith(batch[0].outbound.event.json)
+        assert messages[0].endswith(batch[0].outbound.json)
         assert len(receiver.received) == 1
 
 
