@@ -33,6 +33,8 @@ class Receiver:
         self.tests = 0
         # Number of events that were encoded, sent or not.
         self.encoded = 0
+        # Sizes of batches that were prepared while another was on its way.
+        self.staged: list[int] = []
         self.secrets: list[str] = []
         self.open = 0
         self.most_at_once = 0
@@ -96,6 +98,9 @@ class ScriptedOutlet:
     def encode(self, outbound: OutboundEvent) -> bytes:
         self._receiver.encoded += 1
         return outbound.json
+
+    def stage(self, batch: Sequence[EncodedEvent]) -> None:
+        self._receiver.staged.append(len(batch))
 
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
         self._receiver.secrets = list(self._secrets("token"))

@@ -7,6 +7,7 @@ import asyncio
 import io
 import re
 import zlib
+from collections.abc import Awaitable
 from typing import NamedTuple
 
 import aiohttp
@@ -54,6 +55,14 @@ class HttpClient:
         self._context = tls_context(options.tls)
         # One without TLS and one with it, each made when it is needed.
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        # Body that a thread compresses, or has compressed.
+        self._packing: asyncio.Future[bytes] | None = None
+
+    def pack(self, body: bytes) -> Awaitable[bytes] | None:
+        if len(body) <= _MUCH:
+            return None
+        self._packing = asyncio.get_running_loop().run_in_executor(None, _gzip, body)
+        return self._packing
 
     async def request(self, request: HttpRequest) -> RemoteAnswer:
         """Send the request and return the answer. Raises `NoAnswer`."""
@@ -78,7 +87,7 @@ class HttpClient:
         body = request.body
         if request.compress and body:
             headers["Content-Encoding"] = "gzip"
-            body = await (asyncio.to_thread(_gzip, body) if len(body) > _MUCH else _done(body))
+            body = await (request.packed or self.pack(body) or _done(body))
         async with session.request(
             request.method,
             request.url,
@@ -153,6 +162,8 @@ class HttpClient:
         return session
 
     async def close(self) -> None:
+        if self._packing is not None:
+            await asyncio.wait([self._packing])
         while self._sessions:
             await self._sessions.popitem()[1].close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol
 from urllib.parse import quote, quote_plus
@@ -29,6 +29,8 @@ class HttpRequest(NamedTuple):
     secrets: tuple[str, ...] = ()
     compress: bool = True
     method: str = "POST"
+    # The compressed body, where `HttpTransport.pack` was told of it.
+    packed: Awaitable[bytes] | None = None
 
 
 class RemoteAnswer(NamedTuple):
@@ -77,6 +79,10 @@ class NoAnswer(Exception):
 class HttpTransport(Protocol):
     """Connections of one destination. Requests are made one at a time, over a connection that is
     kept. Redirects are answers, and are not followed. At most 1 MiB of an answer is read."""
+
+    def pack(self, body: bytes) -> Awaitable[bytes] | None:
+        """Begin to compress the body of the next request beside the one that is under way; None
+        where that is too little to be worth it."""
 
     async def request(self, request: HttpRequest) -> RemoteAnswer:
         """Send the request and return the answer. Raises `NoAnswer`, and nothing else."""

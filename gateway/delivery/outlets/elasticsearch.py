@@ -212,7 +212,7 @@ class ElasticsearchOutlet(HttpOutlet):
         headers |= authorization(self._settings.user, password, token)
         if api_key:
             headers["Authorization"] = f"ApiKey {api_key}"
-        body = b"".join(encoded.body for encoded in batch)
+        body = self.staged_body(batch)
         return await self.attempt(
             self._url,
             body,

@@ -95,6 +95,9 @@ class FileOutlet:
     def encode(self, outbound: OutboundEvent) -> bytes:
         return self._plan.formatted(outbound)
 
+    def stage(self, batch: Sequence[EncodedEvent]) -> None:
+        """Nothing takes long before it is written."""
+
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
         now = self._plan.clock.now()
         return await self._run(lambda: self._append(batch, now))

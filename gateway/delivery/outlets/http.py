@@ -94,15 +94,16 @@ class WebhookOutlet(HttpOutlet):
         lines = self._settings.body == "ndjson" and not plan.format.json
         self._type = _TEXT if lines else _TYPES[self._settings.body]
 
-    async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
-        settings = self._settings
+    def body_of(self, batch: Sequence[EncodedEvent]) -> bytes:
         parts = [encoded.body for encoded in batch]
-        if settings.body == "ndjson":
-            body = b"\n".join([*parts, b""])
-        elif settings.body == "cloudevents":
-            [body] = parts
-        else:
-            body = b"[%b]" % b",".join(parts)
+        if self._settings.body == "ndjson":
+            return b"\n".join([*parts, b""])
+        if self._settings.body == "cloudevents":
+            return parts[0]
+        return b"[%b]" % b",".join(parts)
+
+    async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
+        settings, body = self._settings, self.staged_body(batch)
         signing = self.plan.secrets("signing")
         try:
             keys = [signing_key(secret) for secret in signing]
@@ -111,7 +112,7 @@ class WebhookOutlet(HttpOutlet):
         headers = {**settings.headers, "Content-Type": self._type, **self._credentials()}
         if keys:
             message = message_id([encoded.outbound.members.delivery_id for encoded in batch])
-            headers |= signature_headers(keys, message, self.plan.clock.now(), body)
+            headers |= signature_headers(keys, message, self.plan.clock.now(), body.plain)
         secrets = [*signing, self.secret("token"), self.secret("password")]
         return await self.attempt(settings.url, body, headers, judge, secrets)
 

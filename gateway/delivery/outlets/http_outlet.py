@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from gateway.delivery.connect.transport import (
     HttpRequest,
@@ -32,6 +33,20 @@ _TAKEN = {
 }  # fmt: skip
 
 
+class RequestBody(NamedTuple):
+    """Body of a request, and the same compressed, if that was begun."""
+
+    plain: bytes
+    packed: Awaitable[bytes] | None = None
+
+
+class _Staged(NamedTuple):
+    """Batch that is likely to be sent next, and its body."""
+
+    batch: Sequence[EncodedEvent]
+    body: RequestBody
+
+
 class HttpOutlet:
     """Outlet that sends a batch in one request. Types say how, and judge the answer."""
 
@@ -41,12 +56,22 @@ class HttpOutlet:
     def __init__(self, plan: OutletPlan) -> None:
         self.plan = plan
         self._transport = plan.http()
+        self._staged: _Staged | None = None
 
     async def open(self) -> DeliveryVerdict:
         return SUCCESS
 
     def encode(self, outbound: OutboundEvent) -> bytes:
         return self.plan.formatted(outbound)
+
+    def body_of(self, batch: Sequence[EncodedEvent]) -> bytes:
+        """Body of a request with these events."""
+        return b"".join([encoded.body for encoded in batch])
+
+    def stage(self, batch: Sequence[EncodedEvent]) -> None:
+        body = self.body_of(batch)
+        packed = self._transport.pack(body) if self.plan.compress else None
+        self._staged = _Staged(batch, RequestBody(body, packed))
 
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
         raise NotImplementedError
@@ -58,16 +83,25 @@ class HttpOutlet:
         return await self.send([encoded])
 
     async def close(self) -> None:
+        self._staged = None
         await self._transport.close()
 
     def secret(self, name: str) -> str:
         """Newest value of a secret, or an empty text."""
         return next(iter(self.plan.secrets(name)), "")
 
+    def staged_body(self, batch: Sequence[EncodedEvent]) -> RequestBody:
+        """Body of a batch that is sent now, as it was staged if it was."""
+        staged = self._staged
+        if staged is not None and staged.batch is batch:
+            self._staged = None
+            return staged.body
+        return RequestBody(self.body_of(batch))
+
     async def attempt(
         self,
         url: str,
-        body: bytes,
+        body: RequestBody,
         headers: Mapping[str, str],
         judge: Callable[[RemoteAnswer], DeliveryVerdict],
         secrets: Sequence[str] = (),
@@ -75,7 +109,9 @@ class HttpOutlet:
     ) -> DeliveryVerdict:
         """Send a request and judge what comes back. `compress`: whether the body may be."""
         compressed = compress and self.plan.compress
-        request = HttpRequest(url, body, headers, tuple(secrets), compressed)
+        request = HttpRequest(
+            url, body.plain, headers, tuple(secrets), compressed, packed=body.packed
+        )
         try:
             answer = await self._transport.request(request)
         except NoAnswer as failure:

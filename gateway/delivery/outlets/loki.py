@@ -81,13 +81,16 @@ class LokiOutlet(HttpOutlet):
         self._settings: LokiSettings = plan.settings
         self._url = self._settings.url.rstrip("/") + _PATH
 
+    def body_of(self, batch: Sequence[EncodedEvent]) -> bytes:
+        return pushed(batch, self._settings.service_name)
+
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
         settings, password, token = self._settings, self.secret("password"), self.secret("token")
         headers = {"Content-Type": "application/json"}
         headers |= authorization(settings.user, password, token)
         if settings.organization:
             headers["X-Scope-OrgID"] = settings.organization
-        body = pushed(batch, settings.service_name)
+        body = self.staged_body(batch)
         return await self.attempt(self._url, body, headers, judge, (password, token))
 
 

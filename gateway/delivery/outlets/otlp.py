@@ -160,6 +160,10 @@ class OtlpOutlet(HttpOutlet):
             )
         )
 
+    def body_of(self, batch: Sequence[EncodedEvent]) -> bytes:
+        parts = [encoded.body for encoded in batch]
+        return self._encoding.request(self._settings.service_name, parts)
+
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
         settings, encoding = self._settings, self._encoding
         password, token = self.secret("password"), self.secret("token")
@@ -168,10 +172,11 @@ class OtlpOutlet(HttpOutlet):
             headers[settings.token_header] = token
         else:
             headers |= authorization(settings.user, password, token)
-        body = encoding.request(settings.service_name, [encoded.body for encoded in batch])
         judge_answer: Callable[[RemoteAnswer], DeliveryVerdict]
         judge_answer = partial(judge, count=len(batch), encoding=encoding)
-        return await self.attempt(self._url, body, headers, judge_answer, (password, token))
+        return await self.attempt(
+            self._url, self.staged_body(batch), headers, judge_answer, (password, token)
+        )
 
 
 def _nanoseconds(microseconds: int) -> int:

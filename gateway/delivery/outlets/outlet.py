@@ -177,8 +177,8 @@ class Outlet(Protocol):
     verdict. After one that is no success, the next call connects anew if it has to.
     Cancellation: any call may be cancelled at any time. Whether the receiver has the events of a
     cancelled `send` is unknown, so they are sent again.
-    Memory: an outlet holds the batch that is sent, its compressed body and at most 1 MiB of the
-    answer. It keeps no event after the verdict.
+    Memory: an outlet holds the batch that is sent and one that is staged, their bodies, also
+    compressed, and at most 1 MiB of the answer. It keeps no event that was sent after the verdict.
     Secrets: those of the destination are in no verdict, error or line of the log.
     """
 
@@ -196,6 +196,10 @@ class Outlet(Protocol):
 
     def encode(self, outbound: OutboundEvent) -> bytes:
         """Part of a body for one event; the same bytes for the same event. Pure."""
+
+    def stage(self, batch: Sequence[EncodedEvent]) -> None:
+        """Prepare a batch beside the one that is being sent: if nothing is wrong with that, `send`
+        is given the same object next."""
 
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
         """Send a batch of at least one event, within the limits, in one request."""

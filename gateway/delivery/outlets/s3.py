@@ -199,6 +199,9 @@ class S3Outlet(HttpOutlet):
             return failed.verdict
         return SUCCESS._replace(cursor=state.last or None)
 
+    def stage(self, batch: Sequence[EncodedEvent]) -> None:
+        """Of objects there is room for one in memory, packed as it is."""
+
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
         taken = known = 0
         try:

@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.clock import parse_duration, parse_formatted
 from gateway.delivery.connect.transport import RemoteAnswer
-from gateway.delivery.outlets.http_outlet import HttpOutlet
+from gateway.delivery.outlets.http_outlet import HttpOutlet, RequestBody
 from gateway.delivery.outlets.http_status import (
     not_as_prescribed,
     read_answer,
@@ -188,8 +188,7 @@ class SplunkOutlet(HttpOutlet):
         )  # fmt: skip
 
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
-        body = b"".join(encoded.body for encoded in batch)
-        count = len(batch)
+        body, count = self.staged_body(batch), len(batch)
         verdict = await self._ask(_EVENTS, body, lambda answer: judge(answer, count))
         if verdict.result is not DeliveryResult.SUCCESS:
             return verdict
@@ -258,10 +257,10 @@ class SplunkOutlet(HttpOutlet):
             return judge_acknowledgements(answer)
 
         asked = _encode({"acks": sorted(self._waiting)})
-        return await self._ask(_ACKS + channel, asked, heed, compress=False)
+        return await self._ask(_ACKS + channel, RequestBody(asked), heed, compress=False)
 
     async def _ask(
-        self, path: str, body: bytes, judge: Judge, compress: bool = True
+        self, path: str, body: RequestBody, judge: Judge, compress: bool = True
     ) -> DeliveryVerdict:
         token = self.secret("token")
         headers = {

@@ -121,6 +121,9 @@ class SyslogOutlet:
     def encode(self, outbound: OutboundEvent) -> bytes:
         return self._plan.formatted(outbound)
 
+    def stage(self, batch: Sequence[EncodedEvent]) -> None:
+        """Nothing takes long before it is sent."""
+
     async def send(self, batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
         stream = self.stream
         if stream is not None and stream.lost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from gateway.delivery.batch_machine import Attempt, BatchMachine
 from gateway.delivery.definition import DestinationBatch, seconds_of, size_of
@@ -33,8 +33,21 @@ class EncodedBatch(NamedTuple):
         """Offset of an event."""
         return offset_of(self.lines[index])
 
-    def sent_by(self, attempt: Attempt, outlet: Outlet) -> list[EncodedEvent]:
+    @property
+    def whole(self) -> Sequence[EncodedEvent]:
+        """All events, of a batch of which each fits."""
+        return cast(Sequence[EncodedEvent], self.events)
+
+    @property
+    def fits(self) -> bool:
+        """Whether each event fits."""
+        return None not in self.events
+
+    def sent_by(self, attempt: Attempt, outlet: Outlet) -> Sequence[EncodedEvent]:
         """Events of an attempt, in the form that it asks for."""
+        if not attempt.reduced and len(attempt.indices) == len(self.events):
+            # None of them is unsendable then. The same object, as it was staged.
+            return self.whole
         events = [event for at in attempt.indices if (event := self.events[at]) is not None]
         if not attempt.reduced:
             return events
@@ -43,10 +56,13 @@ class EncodedBatch(NamedTuple):
 
     def machine(self, ordered: bool, refused_before: int) -> BatchMachine:
         """Machine that decides over this batch."""
-        fit = {at: "too_large" for at, event in enumerate(self.events) if event is None}
+        unsendable: dict[int, str] = {}
+        if not self.fits:
+            unsendable = {at: "too_large" for at, event in enumerate(self.events) if event is None}
         return BatchMachine(
-            len(self.events), self.can_reduce, fit, ordered=ordered, refused_before=refused_before
-        )
+            len(self.events), self.can_reduce, unsendable, ordered=ordered,
+            refused_before=refused_before,
+        )  # fmt: skip
 
     def can_reduce(self, index: int) -> bool:
         """Whether an event has members that may leave."""
@@ -77,10 +93,8 @@ class SentEvents(NamedTuple):
     @classmethod
     def of(cls, events: Sequence[EncodedEvent], refused: int) -> SentEvents:
         """Of these events, but so many that the receiver refused without naming them."""
-        size, reduced = (
-            sum(len(one.body) for one in events),
-            sum(bool(one.reduced) for one in events),
-        )
+        size = sum([len(one.body) for one in events])
+        reduced = len([one for one in events if one.reduced])
         return cls(len(events) - refused, size, reduced)
 
 
@@ -109,13 +123,13 @@ class OpenBatch:
         for _ in range(min(most, len(waiting), self._most_events - before)):
             encoded = encode_within_limits(outlet, OutboundEvent(waiting[0]))
             more = 0 if encoded is None else len(encoded.body)
-            if lines and self._size + more > self._most_bytes:
+            if lines and self.size + more > self._most_bytes:
                 # It is to be the first of the next batch.
                 self.full = True
                 break
             events.append(encoded)
             lines.append(waiting.popleft())
-            self._size += more
+            self.size += more
         else:
             self.full = len(lines) >= self._most_events
         return len(lines) - before
@@ -129,7 +143,7 @@ class OpenBatch:
     def _begin(self) -> None:
         self._events: list[EncodedEvent | None] = []
         self._lines: list[bytes] = []
-        self._size, self._due = 0, 0.0
+        self.size, self._due = 0, 0.0
         # Whether the next event belongs into the next batch.
         self.full = False
 

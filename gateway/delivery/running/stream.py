@@ -17,8 +17,9 @@ from gateway.streaming.live.interest import Interest
 from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import End, Wire, control_json
 
-# Lines that wait for the receiver beside the batch that is being sent.
-_ROOM = 500
+# Lines that wait beside the batches that are sent and prepared: as many as are sent while the next
+# page is read.
+_ROOM = 1500
 _LONGEST_WAIT = 3600.0
 # Events that are few enough to wait for others, and the longest that they do.
 _FEW = 100

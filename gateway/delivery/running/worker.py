@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from functools import partial
 
 from gateway.cursor import later, parse_cursor
 from gateway.delivery.backoff import MOST_AFTER_FAILURE, pause
@@ -36,12 +37,13 @@ from gateway.delivery.running.outlets import Stopped
 from gateway.delivery.running.parts import DeliveryParts
 from gateway.delivery.running.receipts import Receipts, Unconfirmed
 from gateway.delivery.running.stream import DeliveryStream
+from gateway.delivery.running.upcoming import Upcoming
 from gateway.errors import GatewayError
 from gateway.notifier import Notifier
 from gateway.wire.framing import CLIENT_CLOSED, LIFETIME_REACHED, RESTART
 
-# Events that are encoded before others have their turn.
-_AT_ONCE = 64
+# What is read of the next batch of a type whose batches are as large as memory has room for.
+_AHEAD_BYTES = 8 << 20
 _INTERNAL = "internal error of the gateway; its log has the details"
 
 
@@ -79,9 +81,9 @@ class DeliveryWorker:
         self._failures = self._refused = 0
         # Whether nothing fails but what was before it began, or to prepare the receiver.
         self._unopened = True
-        # Of the session: what was sent and is not confirmed, and the batch that is filled.
+        # Of the session: what was sent and is not confirmed, and the batches that come next.
         self.receipts: Receipts | None = None
-        self._opened: OpenBatch | None = None
+        self._upcoming: Upcoming | None = None
         # Whether the definition has changed since the stream and the outlet were opened.
         self._renewed = False
 
@@ -186,10 +188,13 @@ class DeliveryWorker:
             epoch, offset = parse_cursor(verdict.cursor)
             if epoch == self._parts.log.epoch:
                 self._confirmed = later(self._confirmed, offset)
-        self._opened = OpenBatch(self._outlet, self.destination.definition.batch)
-        self._stream = await self._parts.open_stream(
-            self.destination, self._confirmed, self._woken.notify, self.interrupt,
-            self._opened.max_wait,
+        opened = OpenBatch(self._outlet, self.destination.definition.batch)
+        stream = self._stream = await self._parts.open_stream(
+            self.destination, self._confirmed, self._woken.notify, self.interrupt, opened.max_wait
+        )
+        self._upcoming = Upcoming(
+            opened, self._outlet, stream.inbox, self._parts.clock, self._woken,
+            lambda: self._ready(stream), lambda: self._leaves or self.exhausted,
         )  # fmt: skip
         self.receipts = Receipts(
             self._outlet, self._parts.tasks, self._confirmed_later, self._woken.notify
@@ -211,7 +216,7 @@ class DeliveryWorker:
         receipts, self.receipts = self.receipts, None
         if receipts is not None:
             await receipts.close()
-        stream, self._opened = self._stream, None
+        stream, self._upcoming = self._stream, None
         if stream is not None:
             self._confirmed = stream.position
             self._stream = None
@@ -224,11 +229,11 @@ class DeliveryWorker:
 
     async def _next_batch(self) -> EncodedBatch | None:
         """The next batch, once it is full or old enough; None if the session has to end."""
-        stream, opened, receipts = self._stream, self._opened, self.receipts
+        stream, upcoming, receipts = self._stream, self._upcoming, self.receipts
         assert stream is not None
-        assert opened is not None
+        assert upcoming is not None
         assert receipts is not None
-        while not opened and not self._ready(stream):
+        while not upcoming and not self._ready(stream):
             ends = self.exhausted or receipts.failure is not None
             if ends and not await self._confirm_down_to(0):
                 return None
@@ -245,27 +250,7 @@ class DeliveryWorker:
                 self.longest_wait,
             )
         stream.idle = False
-        await self._fill()
-        return opened.close() if opened else None
-
-    async def _fill(self) -> None:
-        """Encode what comes, until the batch is full or due, or the session has to end."""
-        stream, opened, clock = self._stream, self._opened, self._parts.clock
-        assert stream is not None
-        assert opened is not None
-        inbox = stream.inbox
-        while not opened.full:
-            ready = self._ready(stream)
-            if not ready:
-                left = opened.left(clock.monotonic()) if opened else self.longest_wait
-                if left <= 0 or self._leaves or self.exhausted:
-                    return
-                await self._woken.until(lambda: bool(inbox.lines) or self._leaves, left)
-                continue
-            taken = opened.take(inbox.lines, min(ready, _AT_ONCE), clock.monotonic())
-            inbox.taken()
-            if taken == _AT_ONCE:
-                await asyncio.sleep(0)
+        return await upcoming.next(self.longest_wait)
 
     def _finish(self) -> None:
         """Take note that all is delivered."""
@@ -333,8 +318,11 @@ class DeliveryWorker:
         assert outlet is not None
         status.in_flight += len(sending)
         began = clock.monotonic()
-        # Not of batches that are as large as memory has room for.
-        ahead = None if self._whole else self._parts.tasks.run("destination", self._fill)
+        ahead = None
+        if self._upcoming is not None:
+            most = _AHEAD_BYTES if self._whole else outlet.limits.max_bytes
+            prepare = partial(self._upcoming.prepare, self.longest_wait, most)
+            ahead = self._parts.tasks.run("destination", prepare)
         try:
             verdict = await (outlet.test(sending[0]) if attempt.tests else outlet.send(sending))
             if verdict.receipt is not None and outlet.limits.unconfirmed == 1:

@@ -373,6 +373,26 @@ async def test_what_was_read_under_wider_rights_is_not_sent_when_they_narrow(
     assert receiver.taken[0]["actor"]["name"] == "***"
 
 
+async def test_a_batch_that_was_prepared_under_wider_rights_is_not_sent_when_they_narrow(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    grant = {"actions": ["stream"], "categories": ["auth"]}
+    path, key = "/v1/roles/reader", gateway.admin
+    role = {"description": "d", "grants": [grant]}
+    await gateway.request("PUT", path, key=key, json=role)
+    receiver.held.clear()
+    receiver.limits = OutletLimits(2, 1 << 20, 1 << 20, 0.05)
+    await make(gateway, await gateway.mint(roles=["reader"]))
+    names = list("abcde")
+    await gateway.send(*(event(id=one, category="auth", actor={"name": "M"}) for one in names))
+    await eventually(lambda: receiver.staged == [2], "the second batch is prepared")
+    role = {"description": "d", "grants": [{**grant, "fields": {"mask": ["actor.name"]}}]}
+    await gateway.request("PUT", path, key=key, json=role)
+    receiver.held.set()
+    await arrives(receiver, names)
+    assert {one["actor"]["name"] for one in receiver.taken} == {"***"}
+
+
 async def test_a_destination_follows_its_key_over_rotation(
     gateway: Gateway, receiver: Receiver
 ) -> None:
@@ -951,17 +971,19 @@ async def test_events_that_are_refused_without_a_name_are_one_dead_letter_for_th
     refused.problem(404, "unknown_dead_letter")
 
 
-async def test_a_receiver_that_hangs_holds_up_a_batch_and_a_page_and_no_more(
+async def test_a_receiver_that_hangs_holds_up_two_batches_and_some_pages_and_no_more(
     gateway: Gateway, receiver: Receiver
 ) -> None:
     receiver.held.clear()
     await make(gateway, await gateway.reader_key())
-    for _ in range(4):
+    for _ in range(6):
         await gateway.send_many(1000, category="auth")
     await eventually(lambda: receiver.most_at_once == 1, "a request is under way")
+    await eventually(lambda: receiver.staged == [500], "the next batch is prepared")
     [stream] = gateway.context.hub.subscriptions
     await eventually(lambda: not stream.sink.clear, "the next page has been read")
     assert stream.sink.unsent < 1 << 20
-    assert stream.cursor < gateway.context.log.head - 1000
+    assert stream.cursor < gateway.context.log.head - 2000
+    assert receiver.staged == [500]
     receiver.held.set()
-    await eventually(lambda: len(receiver.ids) == 4000, "all arrived")
+    await eventually(lambda: len(receiver.ids) == 6000, "all arrived")

@@ -17,7 +17,7 @@ from gateway.delivery.outlets.outlet import DeliveryResult
 from gateway.delivery.outlets.outlet_plan import NATIVE, NativeFormat
 from gateway.errors import InvalidRequest
 from tests.support.cases import every
-from tests.support.outlets import HTTP_CASES, batch_of, connected, new_outlet
+from tests.support.outlets import HTTP_CASES, HttpCase, batch_of, connected, new_outlet
 from tests.support.scripted_receiver import Received
 
 SUCCESS, TRANSIENT, PERMANENT, CONFIG = DeliveryResult
@@ -64,6 +64,33 @@ async def test_bodies_have_the_form_and_the_type_that_were_chosen() -> None:
         assert whole is None or received.body == whole
         if body != "ndjson":
             assert len(orjson.loads(received.body)) == 3
+
+
+async def test_a_batch_that_was_prepared_is_sent_as_it_would_be_otherwise() -> None:
+    for case in ("http", "elasticsearch", "splunk_hec", "otlp", "loki"):
+        await check_prepared(HTTP_CASES[case])
+
+
+async def check_prepared(case: HttpCase) -> None:
+    async with connected(case) as (outlet, receiver):
+        few, many = batch_of(outlet, 3), batch_of(outlet, 400)
+        for batch in (few, many):
+            assert (await outlet.send(batch)).result is SUCCESS
+            outlet.stage(batch)
+            assert (await outlet.send(batch)).result is SUCCESS
+        # And no batch instead of another, as after a refusal parts of one come first.
+        outlet.stage(many)
+        assert (await outlet.send(few)).result is SUCCESS
+        assert (await outlet.send(many)).result is SUCCESS
+    bodies = [one.body for one in receiver.received]
+    assert len(bodies[2]) > 64 << 10
+    assert bodies == [bodies[0], bodies[0], bodies[2], bodies[2], bodies[0], bodies[2]]
+
+
+async def test_an_outlet_that_is_closed_waits_for_what_is_being_prepared() -> None:
+    async with connected(CASE) as (outlet, receiver):
+        outlet.stage(batch_of(outlet, 400))
+    assert receiver.received == []
 
 
 async def test_cloudevents_go_one_by_one() -> None:

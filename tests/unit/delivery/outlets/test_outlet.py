@@ -33,6 +33,9 @@ class _Lines:
     async def open(self) -> DeliveryVerdict:
         return SUCCESS
 
+    def stage(self, batch: object) -> None:
+        return None
+
     async def send(self, batch: object) -> DeliveryVerdict:
         return SUCCESS
 
