@@ -320,17 +320,16 @@ _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def items_of(array: bytes, most: int | None = None) -> list[bytes] | None:
-    """The items of a JSON array, also where one is nested deeper than decoders go; None if it is
-    no array. Raises `PayloadTooLarge` if there are more than `most`, before they are made."""
+    """The items of a JSON array, also where one is invalid or nested deeper than decoders go; None
+    if it is no array. Raises `PayloadTooLarge` if there are more than `most`, before it makes them.
+    """
     if array.lstrip()[:1] != b"[":
         return None
     if most is None or array.count(b",") < most:
         try:
             return [bytes(item) for item in _LIST.decode(array)]
-        except RecursionError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return None
     most = len(array) if most is None else most
     try:
         pieces = pieces_of(array.strip(), lines=False, most=most, loosely=True)

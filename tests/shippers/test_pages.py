@@ -11,6 +11,7 @@ MOST_LINES = 40
 TESTED = (
     "benthos",
     "curl",
+    "kubernetes",
     "node-red",
     "otel-collector",
     "rsyslog",

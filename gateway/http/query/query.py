@@ -35,6 +35,7 @@ BY_ID = ("tenant", "format")
 INGEST = ("content", "on_invalid")
 # kube-apiserver adds `timeout` to the address of its webhook.
 OF_SOURCES = ("on_invalid", "cluster", "timeout")
+OF_CLUSTERS = ("on_invalid", "timeout")
 CONTENTS = ("event", "data")
 ON_INVALID = ("fail", "skip")
 HISTORY = ("after", "limit")
@@ -146,10 +147,12 @@ def parse_ingest(pairs: Pairs) -> IngestQuery:
     return IngestQuery(content == "data", None if on_invalid is None else on_invalid == "skip")
 
 
-def parse_of_source(pairs: Pairs) -> tuple[bool, str | None]:
-    """Whether invalid records are skipped, which is the default here, and the name of a cluster."""
+def parse_of_source(pairs: Pairs, cluster: str | None = None) -> tuple[bool, str | None]:
+    """Whether invalid records are skipped, which is the default here, and the name of a cluster,
+    which may be `cluster` of the path instead."""
     values = _collect(pairs)
-    on_invalid, cluster = _one(values, "on_invalid"), _one(values, "cluster")
+    on_invalid = _one(values, "on_invalid")
+    cluster = cluster or _one(values, "cluster")
     if on_invalid not in (None, *ON_INVALID):
         raise InvalidRequest(f"on_invalid: one of {', '.join(ON_INVALID)}", parameter="on_invalid")
     if cluster is not None and not _CLUSTER.fullmatch(cluster):

@@ -91,9 +91,9 @@ async def _store_all(context: Context, admission: Admission, found: Lenient) -> 
 async def ingest_records(
     request: web.Request, context: Context, admission: Admission
 ) -> web.StreamResponse:
-    """`POST /v1/ingest/{source}`."""
+    """`POST /v1/ingest/{source}`, `/v1/ingest/{source}/{cluster}`."""
     limits = context.settings.ingest
-    skips, cluster = parse_of_source(request.query.items())
+    skips, cluster = parse_of_source(request.query.items(), request.match_info.get("cluster"))
     name = request.match_info["source"]
     source = context.sources.named(name, cluster)
     if source is None:

@@ -29,6 +29,7 @@ from gateway.http.query.query import (
     FINDINGS,
     HISTORY,
     INGEST,
+    OF_CLUSTERS,
     OF_SOURCES,
     PAGE,
     STREAM,
@@ -60,6 +61,14 @@ _PLAIN: Schema = {"type": "string"}
 _CONTENT_ENCODING: Schema = {
     "name": "Content-Encoding", "in": "header", "schema": {"enum": ["identity", "gzip"]},
 }  # fmt: skip
+_RECORDS_TAKEN = says(
+    "What was stored is durable. A refused record is named by its index.",
+    named("IngestedLeniently"),
+)
+_RECORDS: Schema = {
+    "content": {JSON: {"schema": {}}, NDJSON: {"schema": {}}, "text/plain": {"schema": TEXT}}
+}
+_SKIPS: Schema = {"schema": {"enum": ["fail", "skip"], "default": "skip"}}
 _PREFER: Schema = {
     "name": "Prefer", "in": "header", "schema": TEXT,
     "description": "`handling=lenient` (RFC 7240) is `on_invalid=skip`.",
@@ -121,13 +130,14 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/ingest/{source}", ingest.ingest_records, ("ingest",), "ingestRecords",
           "Send records of others, such as of Kubernetes or Okta: one, an array, lines, or any "
           "envelope around them. The good ones are stored, unless `on_invalid=fail`.",
-          {200: says("What was stored is durable. A refused record is named by its index.",
-                     named("IngestedLeniently"))},
-          problems=(404, 422), tag="events",
-          parameters=(*query(OF_SOURCES, on_invalid={
-              "schema": {"enum": ["fail", "skip"], "default": "skip"}}), _CONTENT_ENCODING),
-          body={"content": {JSON: {"schema": {}}, NDJSON: {"schema": {}},
-                            "text/plain": {"schema": TEXT}}}),
+          {200: _RECORDS_TAKEN}, problems=(404, 422), tag="events",
+          parameters=(*query(OF_SOURCES, on_invalid=_SKIPS), _CONTENT_ENCODING), body=_RECORDS),
+    Route("POST", "/v1/ingest/{source}/{cluster}", ingest.ingest_records, ("ingest",),
+          "ingestRecordsOfCluster",
+          "The same with the name of a Kubernetes cluster in the path: kube-apiserver drops the "
+          "query of its webhook's address.",
+          {200: _RECORDS_TAKEN}, problems=(404, 422), tag="events",
+          parameters=(*query(OF_CLUSTERS, on_invalid=_SKIPS), _CONTENT_ENCODING), body=_RECORDS),
     Route("GET", "/v1/events", events.pull, ("pull",), "pull", "A page of events.",
           {200: says(
               "A page. As NDJSON: an event per line; a first line with `\"type\":\"gap\"` if "

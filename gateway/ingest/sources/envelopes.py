@@ -18,7 +18,7 @@ import msgspec
 
 from gateway.ingest.mapping.path import Each, InvalidPath, Item, Member, Step, parse_path
 from gateway.ingest.marked import members_of
-from gateway.ingest.split import items_of, text_inside
+from gateway.ingest.split import is_whole, items_of, text_inside
 from gateway.ingest.strict_json import Refused
 
 DEEPEST = 3
@@ -102,7 +102,8 @@ class Opened(NamedTuple):
 
 class Opener:
     """Opens envelopes until what is inside is a record. `most` bounds the items of a list; `read`
-    makes JSON of records that are text."""
+    makes JSON of records that are text. With `strict` what is opened may be invalid JSON, as long
+    as it is clear where values end, and an object that has a member twice is none."""
 
     def __init__(
         self,
@@ -110,11 +111,14 @@ class Opener:
         is_record: Callable[[bytes], bool],
         most: int | None = None,
         read: ReadText = lambda text: None,
+        *,
+        strict: bool = False,
     ) -> None:
         self._envelopes = envelopes
         self._is_record = is_record
         self._most = most
         self._text = read
+        self._members = _members_once if strict else _members
         self._room: int | None = None
         self._is_bomb = False
         self._unpacked: dict[bytes, bytes] = {}
@@ -162,7 +166,7 @@ class Opener:
 
     def _open(self, raw: bytes) -> Iterator[Opened]:
         """All readings of an object as an envelope, in the order of the table."""
-        members = _members(raw)
+        members = self._members(raw)
         for envelope in self._envelopes:
             first = envelope.steps[0]
             assert isinstance(first, Member)
@@ -170,13 +174,21 @@ class Opener:
                 continue
             inner = [members[first.name]]
             for step in envelope.steps[1:]:
-                inner = [value for outer in inner for value in self._step(outer, step)]
+                inner = self._stepped(inner, step)
             if inner or _is_empty(members[first.name], envelope):
                 yield Opened(envelope, [*self._read(inner, envelope, members)])
 
+    def _stepped(self, values: list[bytes], step: Step) -> list[bytes]:
+        """Values one step further in. An item that lacks a member which others have stays as it is,
+        to be refused by name."""
+        found = [[*self._step(value, step)] for value in values]
+        if isinstance(step, Member) and any(found):
+            found = [inner or [outer] for outer, inner in zip(values, found, strict=True)]
+        return [value for inner in found for value in inner]
+
     def _step(self, value: bytes, step: Step) -> Iterator[bytes]:
         if isinstance(step, Member):
-            inner = _members(value).get(step.name)
+            inner = self._members(value).get(step.name)
             if inner is not None:
                 yield inner
             return
@@ -246,6 +258,15 @@ def _members(raw: bytes) -> dict[str, bytes]:
         return {name: value for name, value, _ in members_of(raw)} if raw[:1] == b"{" else {}
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return {}
+
+
+def _members_once(raw: bytes) -> dict[str, bytes]:
+    """Members of an object that need not be valid; none of one that has a member twice."""
+    if raw[:1] != b"{" or not is_whole(raw):
+        return {}
+    found = [(name, value) for name, value, _ in members_of(raw)]
+    members = dict(found)
+    return members if len(members) == len(found) else {}
 
 
 def _is_empty(value: bytes, envelope: Envelope) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -101,13 +102,34 @@ class RecordSource:
         raw = raw.strip()
         try:
             if raw[:1] == b"{" and (len(raw) < _LARGE or self._is_one(raw)):
-                found = self._mapped(raw, owner)
+                try:
+                    found = self._mapped(raw, owner)
+                except Refused as refused:
+                    yield from self._behind(raw, owner, most, refused)
+                    return
                 if found is not None:
                     yield found
                     return
             yield from self._inside(raw, owner, most)
         except Refused as refused:
             yield NotMapped(raw, refused.path, refused.reason)
+
+    def _behind(
+        self, raw: bytes, owner: Owner, most: int | None, refused: Refused
+    ) -> Iterator[Mapped | NotMapped]:
+        """What a refused object holds if it is an envelope: it may be one of its records that is no
+        strict JSON. Raises `refused` otherwise."""
+        found = None
+        if not self._may_be_one(raw):
+            opener = Opener(self._envelopes, self._may_be_one, most, self._read, strict=True)
+            try:
+                found = opener.records(raw)
+            except Refused:
+                raise refused from None
+        if found is None:
+            raise refused
+        for inner in found:
+            yield self._one(inner, owner)
 
     def draft(self, raw: bytes, owner: Owner = ANYBODY) -> Mapped:
         """Draft of one record without an envelope. Raises `Refused`."""
@@ -143,7 +165,11 @@ class RecordSource:
             return
         found = Opener(self._envelopes, self._is_one, most, self._read).records(raw)
         if found is None:
-            checked_record(raw)
+            try:
+                checked_record(raw)
+            except Refused as refused:
+                yield from self._behind(raw, owner, most, refused)
+                return
             raise self._is_none()
         for inner in found:
             yield self._one(inner, owner)
@@ -174,6 +200,16 @@ class RecordSource:
         try:
             record = decoded_shallowly(raw)
         except _ERRORS:
+            return False
+        return type(record) is dict and self._is_record(self._seen(record))
+
+    def _may_be_one(self, raw: bytes) -> bool:
+        """`_is_one`, also for what lenient parsers alone read."""
+        if self._is_one(raw):
+            return True
+        try:
+            record = json.loads(raw)
+        except (ValueError, RecursionError):
             return False
         return type(record) is dict and self._is_record(self._seen(record))
 

@@ -32,7 +32,9 @@ GRANT = {"actions": ["pull"], "categories": ["auth.*"], "tenants": ["acme"]}
 NAMED = {**GRANT, "fields": {"pseudonymize": ["actor.id"]}}
 EVERYTHING = {"actions": list(ACTIONS), "categories": ["**", "gateway.**"]}
 NEW_KEY = {"name": "n", "purpose": "p", "owner": "o", "expires_in": "1h", "grants": [GRANT]}
-UNKNOWN = {"id": "unknown00000", "name": "unknown", "secret": "token", "source": "okta"}
+UNKNOWN = {
+    "id": "unknown00000", "name": "unknown", "secret": "token", "source": "okta", "cluster": "prod",
+}  # fmt: skip
 ELSEWHERE = "other-" + "0" * 20
 WHOLE = event(
     id="whole", time="2026-01-01T00:00:00Z", tenant="acme", outcome="denied", severity=3,
@@ -138,8 +140,9 @@ async def stream_events(ask: Asked) -> None:
     skipped = await ask("ingest", 200, "?on_invalid=skip", json=[event(), {"category": 5}, deep])
     assert (len(skipped["rejected"]), len(skipped["truncated"])) == (1, 1)
     entry = {"uuid": "1", "eventType": "user.session.start", "published": 0}
-    taken = await ask("ingestRecords", 200, id="okta", json=[entry, {"x": 1}])
-    assert (taken["accepted"], len(taken["rejected"])) == (1, 1)
+    for name, accepted in (("ingestRecords", 1), ("ingestRecordsOfCluster", 0)):
+        taken = await ask(name, 200, id="okta", json=[entry, {"x": 1}])
+        assert (taken["accepted"], len(taken["rejected"])) == (accepted, 1)
     for key in (ask.key, reader):
         page = await ask("pull", 200, "?tenant=acme", key=key)
         assert [one["id"] for one in page["events"]] == ["whole"]
@@ -410,8 +413,9 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     await ask("streamPost", 410, json={"after": ELSEWHERE})
     await refuse_to_deliver(ask)
     await ask("ingest", 422, json=[{"x": 1}, event(tenant="A")])
-    await ask("ingestRecords", 404, id="unknown", json={})
-    await ask("ingestRecords", 422, "?on_invalid=fail", id="okta", json={})
+    for name in ("ingestRecords", "ingestRecordsOfCluster"):
+        await ask(name, 404, id="unknown", json={})
+        await ask(name, 422, "?on_invalid=fail", id="okta", json={})
     assert {one for one in ask.answered if one[1] >= 400} == declared(
         WITH_KEY, {404, 406, 409, 410, 422}
     )
@@ -440,7 +444,7 @@ async def test_every_refusal_of_a_body_is_what_the_document_says_of_it(
     ask = Asked(gateway)
     for route in WITH_BODY:
         plain = {"Content-Type": "text/plain"}
-        if route.name == "ingestRecords":
+        if route.name.startswith("ingestRecords"):
             plain["Content-Encoding"] = "br"
         await ask(route.name, 415, data=b"x", headers=plain)
         for status, length in ((408, 10), (413, 10**12)):

@@ -90,6 +90,9 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
     ("POST", "/v1/ingest/{source}"): (
         "/v1/ingest/okta", {"json": {"uuid": "1", "eventType": "user.session.start"}},
     ),
+    ("POST", "/v1/ingest/{source}/{cluster}"): (
+        "/v1/ingest/okta/prod", {"json": {"uuid": "2", "eventType": "user.session.start"}},
+    ),
     ("POST", "/v1/destinations/{name}/replay"): (
         "/v1/destinations/known/replay", {"json": {"from": "start"}},
     ),
@@ -108,6 +111,7 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
 NOT_JSON: Options = {"data": b"{", "headers": {"Content-Type": "application/json"}}
 FAILS: dict[tuple[str, str], tuple[str, Options]] = {
     ("POST", "/v1/ingest/{source}"): ("/v1/ingest/unknown", {"data": b"{}"}),
+    ("POST", "/v1/ingest/{source}/{cluster}"): ("/v1/ingest/unknown/prod", {"data": b"{}"}),
     ("GET", "/v1/events"): ("/v1/events?limit=0", {}),
     ("GET", "/v1/events/{id}"): ("/v1/events/unknown", {}),
     ("GET", "/v1/stream"): ("/v1/stream?x=1", {}),

@@ -14,6 +14,7 @@ from gateway.http.routes.table import ROUTES
 ACTIONS_OF = {
     "ingest": ("ingest",),
     "ingestRecords": ("ingest",),
+    "ingestRecordsOfCluster": ("ingest",),
     "pull": ("pull",),
     "event": ("pull",),
     "stream": ("stream",),
@@ -67,7 +68,7 @@ CATEGORIES = ["**", "gateway.**"]
 async def call(gateway: Gateway, route: Route, key: str | None, query: str = "") -> Answer:
     """A request that gets no further than to be let in, or that changes nothing."""
     path = route.documented_path.replace("{id}", "x").replace("{name}", "x")
-    path = path.replace("{secret}", "x").replace("{source}", "x")
+    path = path.replace("{secret}", "x").replace("{source}", "x").replace("{cluster}", "x")
     wants_nothing = {"Accept": "image/png"}
     return await gateway.request(
         route.method, path + query, key=key, json={}, headers=wants_nothing

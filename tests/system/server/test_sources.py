@@ -59,6 +59,23 @@ async def test_a_webhook_of_kubernetes_is_taken_as_it_is_sent(gateway: Gateway) 
     assert alone.json()["duplicates"] == 1, "the same record from a log file"
 
 
+async def test_a_cluster_is_named_in_the_path_too(gateway: Gateway) -> None:
+    """kube-apiserver drops the query of its webhook's address."""
+    for path in ("kubernetes?cluster=prod", "kubernetes/prod?timeout=30s"):
+        answer = await gateway.post(
+            f"/v1/ingest/{path}", key=gateway.admin, json=event_list(audit(1))
+        )
+        assert answer.status == 200
+    assert answer.json()["duplicates"] == 1
+    [event] = await stored(gateway, category="k8s.audit")
+    assert event["targets"][0]["urn"].startswith("k8s:prod/")
+    twice = "/v1/ingest/kubernetes/prod?cluster=other"
+    for wrong in (twice, "/v1/ingest/kubernetes/a%20b"):
+        answer = await gateway.post(wrong, key=gateway.admin, json=event_list(audit(2)))
+        assert answer.status == 400
+        assert "cluster" in answer.json()["detail"]
+
+
 async def test_a_bad_record_costs_only_itself(gateway: Gateway) -> None:
     broken = audit(4, requestReceivedTimestamp="yesterday")
     body = event_list(audit(3), {"x": 1}, None, broken, audit(5))

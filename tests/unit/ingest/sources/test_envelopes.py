@@ -214,3 +214,62 @@ def test_a_source_may_name_envelopes_of_its_own(tmp_path: Any) -> None:
     file.write_text(head + 'envelopes = ["entries[].message|rot13"]\n' + body)
     with pytest.raises(InvalidSetting, match=r"own.toml, line 3: envelopes: .*'rot13' is none of"):
         read_definition(file)
+
+
+POISON = {
+    "a member twice": '{"a":1,"a":2}',
+    "no number": "NaN",
+    "a large integer": "123456789012345678901234567890",
+    "half of a pair": '"\\ud83d"',
+    "a large number": "1e999",
+    "a word": "yes",
+}
+
+
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
+@pytest.mark.parametrize("padding", [10, 2**20], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "envelope",
+    ['{"Records":[%s]}', '{"items":[%s],"x":{}}', '[{"events":[%s]}]', '{"data":{"events":[%s]}}'],
+)
+def test_a_record_that_no_strict_parser_reads_costs_only_itself(
+    envelope: str, padding: int, poison: str
+) -> None:
+    first = json.dumps({**TRAIL, "eventID": "e-2", "padding": "x" * padding})
+    poisoned = TEXT[:-1] + f',"requestParameters":{poison}}}'
+    raw = (envelope % ",".join((first, poisoned, TEXT))).encode()
+    before, refused, behind = mapped("cloudtrail", raw)
+    assert isinstance(before, Mapped)
+    assert isinstance(refused, NotMapped)
+    assert refused.raw == poisoned.encode()
+    assert (refused.reason, refused.skipped) == (mapped_reason(poisoned), False)
+    assert isinstance(behind, Mapped)
+    assert behind.draft.id == source_named("cloudtrail").draft(TEXT.encode()).draft.id
+
+
+def mapped_reason(record: str) -> str:
+    [found] = mapped("cloudtrail", record.encode())
+    assert isinstance(found, NotMapped)
+    return found.reason
+
+
+def test_an_envelope_that_names_its_list_twice_is_refused() -> None:
+    [found] = mapped("cloudtrail", f'{{"Records":[{TEXT}],"Records":[]}}'.encode())
+    assert isinstance(found, NotMapped)
+    assert "twice" in found.reason
+
+
+def test_what_is_inside_of_a_record_that_is_refused_is_no_record() -> None:
+    for envelope in ('"Records":[%s]', '"detail":%s', '"event":%s'):
+        record = TEXT[:-1] + f',"a":NaN,{envelope % TEXT}}}'
+        [found] = mapped("cloudtrail", record.encode())
+        assert isinstance(found, NotMapped)
+        assert "NaN" in found.reason
+
+
+def test_an_item_without_what_the_others_hold_is_refused_by_name() -> None:
+    batch = {"Records": [{"body": TEXT}, {"attributes": {}}]}
+    found, other = mapped("cloudtrail", json.dumps(batch).encode())
+    assert isinstance(found, Mapped)
+    assert isinstance(other, NotMapped)
+    assert "not a record of AWS CloudTrail" in other.reason
