@@ -17,7 +17,8 @@ test event. If even that is refused, nothing is wrong with the events: all suspe
 batch, and the answer is `CONFIG`. A proven suspect is sent again until it was refused three times
 alone, once more in reduced form, and only then rejected. More than 32 refusals in one batch, or in
 as many batches as they take with nothing of the log accepted in between, disable the destination
-although the test event is accepted; the last of them are not rejected.
+although the test event is accepted; the last of them are not rejected. So do as many that the
+receiver refuses without saying which: their range is one dead letter.
 
 Transitions, by the answer to an attempt:
 
@@ -164,7 +165,9 @@ class BatchMachine:
         if not named and verdict.result in (DeliveryResult.TRANSIENT, DeliveryResult.CONFIG):
             return _pause(verdict)
         if not named and verdict.result is DeliveryResult.SUCCESS:
-            self._deliver(attempt.indices, reduced=attempt.reduced)
+            self._deliver(attempt.indices, verdict.unidentified, reduced=attempt.reduced)
+            if max(verdict.unidentified, self.in_a_row) > MOST_REFUSED:
+                return NextStep.DISABLE
             return NextStep.NEXT
         if not named:
             self._refuse_whole(attempt, verdict)
@@ -213,9 +216,12 @@ class BatchMachine:
 
     # Answers
 
-    def _deliver(self, indices: tuple[int, ...], *, reduced: bool) -> None:
-        self._accepted += 1
-        self.in_a_row = 0
+    def _deliver(self, indices: tuple[int, ...], unidentified: int, *, reduced: bool) -> None:
+        if unidentified < len(indices):
+            self._accepted += 1
+            self.in_a_row = 0
+        else:
+            self.in_a_row += unidentified
         if indices[0] in self._suspects:
             del self._suspects[indices[0]]
             if reduced:

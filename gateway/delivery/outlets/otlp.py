@@ -57,6 +57,7 @@ _TRACE_ID = re.compile(r"(?!0{32})[0-9a-fA-F]{32}", re.ASCII)
 # Records have times as nanoseconds in 64 bits, and 0 where there is none.
 _LAST_TIME = ((1 << 64) - 1) // 1000
 _LONGEST_REASON = 200
+PARTIAL = "partial_success"
 
 
 class OtlpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,13 +114,21 @@ def judge(answer: RemoteAnswer, count: int, encoding: Encoding) -> DeliveryVerdi
     if not 200 <= answer.status < 300:
         return verdict_of(answer, result_of_status(answer.status))
     partial = read_answer(answer, encoding.partial) if answer.status == 200 else None
-    if partial is None or not 0 <= partial.rejected <= count:
+    if partial is None:
         return not_as_prescribed(answer)
+    message = clean(partial.message, _LONGEST_REASON)
+    if not 0 <= partial.rejected <= count:
+        # It has an answer, and this content is what it does not take. Sent again as it is, the
+        # batch would be answered so for ever.
+        return DeliveryVerdict(
+            DeliveryResult.PERMANENT, kind=PARTIAL, status=answer.status, message=message
+        )
     return DeliveryVerdict(
         DeliveryResult.SUCCESS,
         unidentified=partial.rejected,
+        kind=PARTIAL if partial.rejected else "",
         status=answer.status,
-        message=clean(partial.message, _LONGEST_REASON),
+        message=message,
     )
 
 
@@ -177,6 +186,13 @@ class OtlpOutlet(HttpOutlet):
         return await self.attempt(
             self._url, self.staged_body(batch), headers, judge_answer, (password, token)
         )
+
+    async def test(self, encoded: EncodedEvent) -> DeliveryVerdict:
+        verdict = await super().test(encoded)
+        if not verdict.unidentified:
+            return verdict
+        # Of one event it is known which.
+        return verdict._replace(result=DeliveryResult.PERMANENT, unidentified=0)
 
 
 def _nanoseconds(microseconds: int) -> int:

@@ -971,6 +971,35 @@ async def test_events_that_are_refused_without_a_name_are_one_dead_letter_for_th
     refused.problem(404, "unknown_dead_letter")
 
 
+async def test_one_that_refuses_whole_batches_without_a_name_is_disabled_and_nothing_drains_away(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    receiver.answer = lambda batch: SUCCESS._replace(unidentified=len(batch), kind="partial")
+    await make(gateway, await gateway.reader_key(), batch={"max_events": 40})
+    await gateway.send_many(200, category="auth")
+    seen = await becomes(gateway, "disabled")
+    assert (seen["reason_code"], seen["dead_letters"]) == ("too_many_rejected", 1)
+    assert (seen["rejected"], seen["last_error"]["kind"]) == (40, "partial")
+    receiver.answer = lambda batch: SUCCESS
+    receiver.taken.clear()
+    await gateway.post("/v1/destinations/siem/resume", key=gateway.admin)
+    await eventually(lambda: len(receiver.ids) == 160, "the rest arrives")
+
+
+async def test_the_status_that_is_shown_is_of_one_moment(
+    gateway: Gateway, receiver: Receiver
+) -> None:
+    await make(gateway, await gateway.reader_key())
+    deliveries = gateway.context.deliveries
+    await eventually(lambda: deliveries.status_of("siem") is not None, "it is held")
+    before = deliveries.status_of("siem")
+    assert before is not None
+    ids = await gateway.send_many(3, category="auth")
+    await arrives(receiver, ids)
+    await shown_when(gateway, lambda seen: seen["delivered"]["events"] == 3)
+    assert before.counters.delivered.events == 0
+
+
 async def test_a_receiver_that_hangs_holds_up_two_batches_and_some_pages_and_no_more(
     gateway: Gateway, receiver: Receiver
 ) -> None:

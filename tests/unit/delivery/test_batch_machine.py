@@ -303,3 +303,38 @@ def test_pauses_grow_are_jittered_and_heed_the_receiver_within_bounds() -> None:
     assert pause(0, 0.5, 60, 120, 0.5) == 120
     assert pause(0, 0.5, 60, 1e9, 0.5) == MOST_RETRY_AFTER
     assert pause(10_000, 0.5, 60, 0, 1.0) == 60
+
+
+def unidentified(count: int) -> DeliveryVerdict:
+    return SUCCESS._replace(unidentified=count)
+
+
+def answered(machine: BatchMachine, verdict: DeliveryVerdict) -> NextStep:
+    attempt = machine.next(1000)
+    assert attempt is not None
+    return machine.answered(attempt, verdict)
+
+
+def test_a_few_that_are_refused_without_a_name_hold_up_nothing() -> None:
+    machine = BatchMachine(100)
+    assert answered(machine, unidentified(MOST_REFUSED)) is NextStep.NEXT
+    assert (machine.settled, machine.in_a_row, machine.next(1000)) == (100, 0, None)
+
+
+def test_more_that_are_refused_without_a_name_disable_and_are_not_sent_again() -> None:
+    machine = BatchMachine(100)
+    assert answered(machine, unidentified(MOST_REFUSED + 1)) is NextStep.DISABLE
+    assert (machine.settled, machine.next(1000)) == (100, None)
+
+
+def test_batches_of_which_all_are_refused_without_a_name_disable_after_a_few_events() -> None:
+    refused = batches = 0
+    step = NextStep.NEXT
+    while step is NextStep.NEXT:
+        machine = BatchMachine(10, refused_before=refused)
+        step = answered(machine, unidentified(10))
+        refused, batches = machine.in_a_row, batches + 1
+    assert (step, batches) == (NextStep.DISABLE, MOST_REFUSED // 10 + 1)
+    machine = BatchMachine(10, refused_before=refused)
+    answered(machine, unidentified(9))
+    assert machine.in_a_row == 0

@@ -214,9 +214,29 @@ def test_what_a_receiver_refuses_of_a_batch_is_counted_and_not_sent_again(encodi
     assert verdict.delivered(3) == {0, 1, 2}
     warned = judge(RemoteAnswer(200, {}, told(encoding, 0, "old client")), 3, used)
     assert (warned.result, warned.unidentified) == (SUCCESS, 0)
-    for impossible in (-1, 4):
-        body = told(encoding, impossible)
-        assert judge(RemoteAnswer(200, {}, body), 3, used).result is TRANSIENT
+
+
+@each_encoding
+@pytest.mark.parametrize("count", [1, 3])
+def test_more_refused_than_was_sent_is_a_refusal_and_not_tried_again_for_ever(
+    encoding: str, count: int
+) -> None:
+    used = protobuf_encoding() if encoding == "protobuf" else json_encoding()
+    for impossible in (-1, count + 1, 1 << 40):
+        answer = RemoteAnswer(200, {}, told(encoding, impossible, "no"))
+        verdict = judge(answer, count, used)
+        assert (verdict.result, verdict.kind) == (PERMANENT, "partial_success")
+        assert verdict.delivered(count) == set()
+
+
+@each_encoding
+async def test_a_test_event_that_is_refused_in_part_is_refused(encoding: str) -> None:
+    settings = {"encoding": encoding}
+    async with connected(CASE, settings=settings) as (outlet, receiver):
+        receiver.script.append(Reply(200, told(encoding, 1, "too old")))
+        [encoded] = batch_of(outlet, 1)
+        verdict = await outlet.test(encoded)
+    assert (verdict.result, verdict.unidentified) == (PERMANENT, 0)
 
 
 @every([
