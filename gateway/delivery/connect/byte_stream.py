@@ -9,6 +9,10 @@ class ByteStream(Protocol):
     """Connection to an outside system that only takes bytes, in the order of the calls."""
 
     @property
+    def patience(self) -> float:
+        """Seconds for which the peer may take nothing."""
+
+    @property
     def sent(self) -> int:
         """Number of bytes that were ever given to `send`."""
 

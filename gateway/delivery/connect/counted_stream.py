@@ -52,7 +52,8 @@ class CountedStream:
 
     def __init__(self, reader: PeerReader, writer: asyncio.StreamWriter, patience: float) -> None:
         self.sent = 0
-        self._reader, self._writer, self._patience = reader, writer, patience
+        self.patience = patience
+        self._reader, self._writer = reader, writer
         reader.ignore(cast(asyncio.Transport, writer.transport))
         self._encrypted = writer.get_extra_info("ssl_object") is not None
         self._acknowledged = 0
@@ -71,7 +72,7 @@ class CountedStream:
                 piece = data[at : at + _PIECE]
                 self._writer.write(piece)
                 self.sent += len(piece)
-                async with asyncio.timeout(self._patience):
+                async with asyncio.timeout(self.patience):
                     await self._writer.drain()
         except TimeoutError:
             self.abort()

@@ -40,11 +40,9 @@ _LEAST, _MOST = 2048, 1 << 20
 _LONGEST_DELAY = 60
 # Of each batch nothing is kept but counts, so there may be a million events in `confirm_delay`.
 _UNCONFIRMED = 1000
-# Seconds between two looks at what is acknowledged, and then at whether the connection holds, and
-# without progress until it is given up.
+# Seconds between two looks at what is acknowledged, and then at whether the connection holds.
 _LOOK_SECONDS = 0.1
 _WATCH_SECONDS = 0.5
-_STALL_SECONDS = 30.0
 
 
 class SyslogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -171,7 +169,7 @@ class SyslogOutlet:
                 return SUCCESS
             if acknowledged > known:
                 known, moved_at = acknowledged, now
-            if acknowledged < receipt.end and now - moved_at >= _STALL_SECONDS:
+            if acknowledged < receipt.end and now - moved_at >= stream.patience:
                 self._drop()
                 return DeliveryVerdict(
                     DeliveryResult.TRANSIENT, kind="timeout", message="the receiver takes nothing"

@@ -219,6 +219,18 @@ async def test_a_receiver_that_takes_nothing_is_left(authority: trustme.CA) -> N
         assert (verdict.result, verdict.kind) == (TRANSIENT, "timeout")
 
 
+async def test_a_receiver_that_reads_nothing_of_what_was_sent_is_left_after_the_time_of_a_request(
+    authority: trustme.CA,
+) -> None:
+    async with connected("tcp", authority, buffer=4096, patience=3.0) as (outlet, receiver, clock):
+        receiver.reading.clear()
+        receipt = await sent(outlet, big_batch(outlet, 10))
+        began = clock.monotonic()
+        verdict = await outlet.confirm(receipt)
+        assert (verdict.result, verdict.kind) == (TRANSIENT, "timeout")
+        assert 3 <= clock.monotonic() - began < 10
+
+
 @schemes
 async def test_what_was_not_confirmed_when_the_connection_ended_goes_first(
     scheme: str, authority: trustme.CA
