@@ -35,6 +35,7 @@ ALLOWED = {
     ),
     "log": "filters access/policy",
     "ingest": "filters access/credentials log",
+    "ingest/otlp": "ingest",
     "ingest/mapping": "filters ingest",
     "ingest/sources/readers": "",
     "ingest/sources/vendors": "ingest/mapping ingest/sources/readers",
@@ -114,7 +115,10 @@ ALLOWED = {
         "access/keys access/usage access/policy log ingest oversight/detection http/response "
         "http/pipelining http/request"
     ),
-    "http/receivers": "formats ingest ingest/sources http/request",
+    "http/receivers": (
+        "formats scheduling ingest ingest/otlp ingest/mapping ingest/sources http/response "
+        "http/query http/request http/intake"
+    ),
     "http/openapi": (
         "formats access/grants access/keys access/administration log oversight/review delivery "
         "http/response http/query"
@@ -253,7 +257,7 @@ def package_of(module: str) -> str:
 PURE_PACKAGES = (
     ".", "settings", "filters/cel", "filters", "formats", "wire", "access/credentials",
     "access/grants", "access/keys", "access/usage", "access/policy", "access/limits", "access",
-    "access/administration", "delivery", "log", "ingest", "ingest/mapping",
+    "access/administration", "delivery", "log", "ingest", "ingest/otlp", "ingest/mapping",
     "ingest/sources/readers", "ingest/sources/vendors", "ingest/sources", "streaming/consumers",
     "oversight/access_log", "oversight/detection", "oversight", "oversight/review",
     "delivery/connect", "delivery/files", "delivery/outlets", "client/protocol",

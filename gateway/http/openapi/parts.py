@@ -38,6 +38,7 @@ _PARAMETERS: dict[str, Schema] = {
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
         "description": "Name of the Kubernetes cluster, for resource paths.",
     },
+    "source": {"schema": TEXT, "description": "The source of all records, whatever they name."},
     "timeout": {"schema": TEXT, "description": "Passed over: kube-apiserver sends it."},
     "tenant": _many(f"Tenants; {_PATTERN}"),
     "category": _many(f"Categories, such as `auth.*`; {_PATTERN}"),

@@ -15,6 +15,7 @@ from gateway.http.response.problem import Renderer
 PUBLIC: tuple[str, ...] = ()
 _PATH_PARAMETER = re.compile(r"\{(\w+)(:[^}]+)?\}")
 _PROBLEMS_WITH_KEY = (400, 401, 403, 429, 431, 503)
+_HEAD_TOO_LARGE = 431
 _PROBLEMS_OF_BODIES = (408, 413, 415)
 
 
@@ -102,6 +103,7 @@ class Route(msgspec.Struct, frozen=True):
 
     def _refusal(self, status: int) -> Schema:
         """Response object of a refusal."""
-        if self.refusals_as is None:
+        # A head that is too large has no route yet.
+        if self.refusals_as is None or status == _HEAD_TOO_LARGE:
             return {"$ref": f"#/components/responses/Problem{status}"}
         return {"description": "Refused.", "content": self.refusals_as.content}

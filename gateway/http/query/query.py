@@ -36,6 +36,7 @@ INGEST = ("content", "on_invalid")
 # kube-apiserver adds `timeout` to the address of its webhook.
 OF_SOURCES = ("on_invalid", "cluster", "timeout")
 OF_CLUSTERS = ("on_invalid", "timeout")
+OF_LOGS = ("source",)
 CONTENTS = ("event", "data")
 ON_INVALID = ("fail", "skip")
 HISTORY = ("after", "limit")
@@ -161,6 +162,11 @@ def parse_of_source(pairs: Pairs, cluster: str | None = None) -> tuple[bool, str
             parameter="cluster",
         )
     return on_invalid != "fail", cluster
+
+
+def parse_of_logs(pairs: Pairs) -> str | None:
+    """The name of the source of all records of a request."""
+    return _one(_collect(pairs), "source")
 
 
 def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:

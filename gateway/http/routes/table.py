@@ -20,7 +20,7 @@ from gateway.http.openapi.parts import (
     query,
     says,
 )
-from gateway.http.openapi.route import PUBLIC, Route
+from gateway.http.openapi.route import PUBLIC, Refusals, Route
 from gateway.http.openapi.schemas import TEXT, Schema, listed, named
 from gateway.http.query.query import (
     BY_ID,
@@ -30,11 +30,13 @@ from gateway.http.query.query import (
     HISTORY,
     INGEST,
     OF_CLUSTERS,
+    OF_LOGS,
     OF_SOURCES,
     PAGE,
     STREAM,
     USAGE,
 )
+from gateway.http.receivers.otlp import PROTOBUF_TYPE, receive_logs, render
 from gateway.http.routes import (
     authz,
     consumers,
@@ -69,6 +71,11 @@ _RECORDS: Schema = {
     "content": {JSON: {"schema": {}}, NDJSON: {"schema": {}}, "text/plain": {"schema": TEXT}}
 }
 _SKIPS: Schema = {"schema": {"enum": ["fail", "skip"], "default": "skip"}}
+_BINARY: Schema = {"schema": {"type": "string", "format": "binary"}}
+_STATUS: Schema = {
+    "type": "object", "required": ["code", "message"], "additionalProperties": False,
+    "properties": {"code": {"type": "integer"}, "message": TEXT},
+}  # fmt: skip
 _PREFER: Schema = {
     "name": "Prefer", "in": "header", "schema": TEXT,
     "description": "`handling=lenient` (RFC 7240) is `on_invalid=skip`.",
@@ -138,6 +145,16 @@ ROUTES: tuple[Route, ...] = (
           "query of its webhook's address.",
           {200: _RECORDS_TAKEN}, problems=(404, 422), tag="events",
           parameters=(*query(OF_CLUSTERS, on_invalid=_SKIPS), _CONTENT_ENCODING), body=_RECORDS),
+    Route("POST", "/v1/logs", receive_logs, ("ingest",), "receiveLogs",
+          "Send log records of OpenTelemetry (OTLP/HTTP), as its exporters do.",
+          {200: says("The records are stored durably, but for those that `partialSuccess` counts: "
+                     "these are kept apart, and must not be sent again.",
+                     content={JSON: {"schema": {"type": "object"}}, PROTOBUF_TYPE: _BINARY})},
+          problems=(404,), tag="events",
+          parameters=(*query(OF_LOGS), _CONTENT_ENCODING),
+          body={"content": {JSON: {"schema": {"type": "object"}}, PROTOBUF_TYPE: _BINARY}},
+          refusals_as=Refusals(render, {JSON: {"schema": _STATUS}, PROTOBUF_TYPE: _BINARY},
+                               (400, 401, 403, 404, 413, 415, 429, 431, 503))),
     Route("GET", "/v1/events", events.pull, ("pull",), "pull", "A page of events.",
           {200: says(
               "A page. As NDJSON: an event per line; a first line with `\"type\":\"gap\"` if "

@@ -193,13 +193,18 @@ def map_apart(
     definition: SourceDefinition, options: Options, raw: bytes, owner: Owner, most: int | None
 ) -> list[Mapped | NotMapped]:
     """All that `RecordSource.map` makes of `raw`, for a process that compiles the source itself."""
+    return list(source_apart(definition, options).map(raw, owner, most))
+
+
+def source_apart(definition: SourceDefinition, options: Options) -> RecordSource:
+    """The source that this process has compiled of a definition."""
     name = (definition.name, *sorted(options.items()))
     source = _apart.get(name)
     if source is None or source.definition != definition:
         if len(_apart) >= _MOST_MADE:
             _apart.clear()
         source = _apart[name] = make_source(definition, options)
-    return list(source.map(raw, owner, most))
+    return source
 
 
 def _lower(path: str) -> str:

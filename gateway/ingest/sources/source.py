@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from gateway.cursor import JSON_PREFIX
 from gateway.event import DEFAULT_TENANT, MAX_EVENT_BYTES, Draft, Members
-from gateway.ingest.content import record_digest
+from gateway.ingest.content import canonical_of, record_digest
 from gateway.ingest.decode import decode_event, draft_of
 from gateway.ingest.mapping.code import Options
 from gateway.ingest.mapping.compiler import Functions, compile_fill, compile_test
@@ -138,6 +138,22 @@ class RecordSource:
             return found
         raise self._is_none() if found is None else Refused(found.path, found.reason)
 
+    def takes(self, record: dict[str, Any]) -> bool:
+        """Whether a decoded record is one of this source."""
+        return bool(self._is_record(self._seen(record)))
+
+    def made(
+        self, record: dict[str, Any], raw: bytes, identity: dict[str, Any], owner: Owner = ANYBODY
+    ) -> Mapped | NotMapped:
+        """What becomes of a decoded record of this source, whose strict JSON is `raw`.
+
+        `identity` are the members that tell it from others.
+        """
+        try:
+            return self._event(record, self._seen(record), raw, owner, identity)
+        except Refused as refused:
+            return NotMapped(raw, refused.path, refused.reason)
+
     def _inside(self, raw: bytes, owner: Owner, most: int | None) -> Iterator[Mapped | NotMapped]:
         if raw[:1] not in (b"{", b"[") and (made := self._read(raw)) is not None:
             yield self._one(made, owner)
@@ -222,13 +238,25 @@ class RecordSource:
         seen = self._seen(record)
         if not self._is_record(seen):
             return None
+        return self._event(record, seen, raw, owner, record, canonical)
+
+    def _event(
+        self,
+        record: dict[str, Any],
+        seen: dict[str, Any],
+        raw: bytes,
+        owner: Owner,
+        identity: dict[str, Any],
+        canonical: bytes = b"",
+    ) -> Mapped | NotMapped:
+        """Draft of a record. `canonical` is the form of `identity`, if it is known."""
         if self._is_skipped is not None and self._is_skipped(seen):
             return NotMapped(raw, "", "skipped by the rule of this source", True)
         if (own := self._own(record, raw)) is not None:
             return own
-        members, data, marks = self._filled(record, seen, raw, owner)
-        content = record_digest(canonical)
-        if marks:
+        members, data, marks = self._filled(record, seen, raw, owner, identity)
+        content = record_digest(canonical or canonical_of(identity))
+        if marks and canonical:
             content = record_digest(checked_record(data)[1])
         members.data = msgspec.Raw(data)
         draft, is_cut = draft_within_limits(members, content)
@@ -259,7 +287,12 @@ class RecordSource:
         return {name.lower(): value for name, value in record.items()}
 
     def _filled(
-        self, record: dict[str, Any], seen: dict[str, Any], raw: bytes, owner: Owner
+        self,
+        record: dict[str, Any],
+        seen: dict[str, Any],
+        raw: bytes,
+        owner: Owner,
+        identity: dict[str, Any],
     ) -> tuple[Members, bytes, tuple[str, ...]]:
         members = self._fill(seen, owner.tenant)
         if owner.fixed:
@@ -267,7 +300,7 @@ class RecordSource:
         if owner.category:
             members.category = owner.category
         if members.id is UNSET:
-            members.id = f"sha256-{digest(record)}"
+            members.id = f"sha256-{digest(identity)}"
         data = one_line(raw)
         if self._has_time and members.time is UNSET:
             return members, _marked(data, record), (TIME_UNKNOWN,)
@@ -286,7 +319,7 @@ class RecordSource:
             return None
         if (own := self._own(record, raw)) is not None:
             return own
-        members, data, marks = self._filled(record, seen, raw, owner)
+        members, data, marks = self._filled(record, seen, raw, owner, record)
         members.data = msgspec.Raw(data)
         draft, is_cut = draft_within_limits(members, b"")
         return Mapped(draft, raw, (*marks, TRUNCATED) if is_cut else marks)

@@ -93,6 +93,9 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
     ("POST", "/v1/ingest/{source}/{cluster}"): (
         "/v1/ingest/okta/prod", {"json": {"uuid": "2", "eventType": "user.session.start"}},
     ),
+    ("POST", "/v1/logs"): (
+        "/v1/logs", {"json": {"resourceLogs": [{"scopeLogs": [{"logRecords": [{}]}]}]}},
+    ),
     ("POST", "/v1/destinations/{name}/replay"): (
         "/v1/destinations/known/replay", {"json": {"from": "start"}},
     ),

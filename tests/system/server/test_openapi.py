@@ -25,6 +25,7 @@ from gateway.http.query.query import (
     STREAM,
     USAGE,
 )
+from gateway.http.routes.table import ROUTES
 
 METHODS = ("get", "put", "post", "patch", "delete")
 
@@ -114,6 +115,10 @@ def test_grants_have_the_members_that_are_known() -> None:
     assert set(schemas["When"]["properties"]) == set(When.__struct_fields__)
 
 
+# Paths whose refusals are no problem documents.
+RENDERED = {route.documented_path for route in ROUTES if route.refusals_as is not None}
+
+
 @pytest.mark.parametrize(("method", "path"), [one for one in operations() if "/v1/" in one[1]])
 async def test_a_parameter_that_is_not_known_is_refused_by_name_everywhere(
     gateway: Gateway, method: str, path: str
@@ -122,6 +127,8 @@ async def test_a_parameter_that_is_not_known_is_refused_by_name_everywhere(
     answer = await gateway.request(method, f"{address}?categroy=auth", key=gateway.admin, json={})
     if (method, path) == ("POST", "/v1/stream"):
         assert "not in both" in answer.problem(400, "invalid_request")["detail"]
+    elif path in RENDERED:
+        assert (answer.status, b"'categroy'" in answer.body) == (400, True)
     else:
         assert answer.problem(400, "unknown_parameter")["parameter"] == "categroy"
 

@@ -46,6 +46,7 @@ RECORDS: dict[str, dict[str, Any]] = {
         "Workload": "AzureActiveDirectory",
     },
     "ocsf": {"class_uid": 3002, "time": 1767225600000, "metadata": {"uid": "1"}},
+    "otlp": {"resource": {}, "attributes": {}, "timeUnixNano": "1767225600000000000"},
     "okta": {"uuid": "1", "eventType": "user.session.start", "published": 0},
     "onepassword": {"uuid": "1", "target_user": {"uuid": "u"}, "category": "success", "type": "x"},
     "pgaudit": {
@@ -126,6 +127,10 @@ OUTCOMES: list[tuple[str, dict[str, Any], str]] = [
     ("ocsf", {"status_id": 2}, "failure"),
     ("ocsf", {"status_id": 2, "status_detail": "denied"}, "denied"),
     ("ocsf", {"status_id": 99}, "unknown"),
+    ("otlp", {"attributes": {"audit.outcome": "denied"}}, "denied"),
+    ("otlp", {"attributes": {"event.outcome": "success"}}, "success"),
+    ("otlp", {"attributes": {"error.type": "timeout"}}, "failure"),
+    ("otlp", {"severityNumber": 17}, "unknown"),
     ("okta", {"outcome": {"result": "SUCCESS"}}, "success"),
     ("pgaudit", {}, "success"),
     ("syslog", {}, "unknown"),
@@ -194,6 +199,13 @@ SEVERITIES: list[tuple[str, dict[str, Any], int]] = [
     ("ocsf", {"severity_id": 5}, 5),
     ("okta", {"severity": "WARN"}, 3),
     ("okta", {"severity": "ERROR"}, 4),
+    ("otlp", {"severityNumber": 9}, 1),
+    ("otlp", {"severityNumber": 12}, 2),
+    ("otlp", {"severityNumber": 16}, 3),
+    ("otlp", {"severityNumber": 17}, 4),
+    ("otlp", {"severityNumber": 20}, 5),
+    ("otlp", {"severityNumber": 24}, 6),
+    ("otlp", {"severityNumber": 24, "attributes": {"audit.severity": 2}}, 2),
     ("pgaudit", {}, 1),
     ("syslog", {"severity": 0}, 6),
     ("syslog", {"severity": 4}, 3),
@@ -366,7 +378,9 @@ def test_what_hides_a_member_hides_what_it_was_taken_from(name: str, member: str
     declare_copies(Sources({}).copies())
     definition = shipped(name)
     if not definition.root:
-        assert name in ("ecs", "ocsf", "cloudevents"), "their categories are those of anybody"
+        assert name in ("ecs", "ocsf", "cloudevents", "otlp"), (
+            "their categories are those of anybody"
+        )
         return
     if member not in definition.members:
         return

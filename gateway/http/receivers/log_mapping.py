@@ -1,0 +1,121 @@
+"""Which source maps a log record: the one that it names, else the source `otlp`.
+
+The record is that source's as a whole, or else its body is, as the body of a request would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+
+from gateway.http.request.decoding import LARGE_UNIT
+from gateway.ingest.mapping.code import Options
+from gateway.ingest.mapping.definition import SourceDefinition
+from gateway.ingest.otlp.log_records import LogEncoding, SentRecord, joined
+from gateway.ingest.sources.catalog import Sources, map_apart, source_apart
+from gateway.ingest.sources.source import Mapped, NotMapped, Owner, RecordSource
+from gateway.ingest.strict_json import Refused
+from gateway.scheduling.loop_work import Slices
+
+_SOURCE, _OTLP, _CLOUDEVENTS = "audit.source", "otlp", "cloudevents"
+_CLOUDEVENT = '{"specversion"'
+_OBSERVED = "observedTimeUnixNano"
+_IDS = ("audit.id", "event_id", "log.record.uid")
+Found = Sequence[Mapped | NotMapped]
+
+
+class LogMapping:
+    """Mapping of the records of one request. `named` is the source that the request names."""
+
+    def __init__(
+        self, sources: Sources, owner: Owner, most: int, named: RecordSource | None
+    ) -> None:
+        otlp = sources.named(_OTLP)
+        assert otlp is not None
+        self._otlp = otlp
+        self._sources = sources
+        self._owner = owner
+        self._most = most
+        self._named = named
+
+    async def map(self, sent: SentRecord, encoding: LogEncoding, slices: Slices) -> Found:
+        """What becomes of a record. Raises `Refused` if it is none."""
+        if sent.origin.refused is not None:
+            raise sent.origin.refused
+        large = len(sent.raw) >= LARGE_UNIT
+        decode = partial(encoding.record, sent.raw)
+        record = joined(await slices.in_process(decode) if large else decode(), sent.origin)
+        try:
+            raw = orjson.dumps(record)
+        except (TypeError, RecursionError) as error:
+            raise Refused("", f"it cannot be written as JSON: {error}") from None
+        source, may_be_other = self._source_of(record)
+        if source is not None:
+            text = raw if source.takes(record) else _body(record)
+            found = await self._by(source, text, large, slices)
+            if not may_be_other or any(map(_is_taken, found)):
+                return [_with_whole(one, raw) for one in found]
+        otlp = self._otlp
+        if large:
+            work = partial(_made_apart, otlp.definition, otlp.options, raw, self._owner)
+            return (await slices.in_process(work),)
+        return (otlp.made(record, raw, _identity(record), self._owner),)
+
+    def _source_of(self, record: dict[str, Any]) -> tuple[RecordSource | None, bool]:
+        """Source that a record names, if any, and whether the record may be of another one."""
+        if self._named is not None:
+            return self._named, False
+        attributes, body = record["attributes"], record.get("body")
+        name = attributes.get(_SOURCE, record["resource"].get(_SOURCE))
+        if type(name) is str and (source := self._sources.named(name)) is not None:
+            return source, False
+        if type(body) is str and body.startswith(_CLOUDEVENT):
+            return self._sources.named(_CLOUDEVENTS), True
+        scope = record["scope"].get("name")
+        return (self._sources.named(scope) if scope and scope != _OTLP else None), True
+
+    async def _by(self, source: RecordSource, text: bytes, large: bool, slices: Slices) -> Found:
+        if large:
+            work = partial(
+                map_apart, source.definition, source.options, text, self._owner, self._most
+            )
+            return await slices.in_process(work)
+        return list(source.map(text, self._owner, self._most))
+
+
+def _made_apart(
+    definition: SourceDefinition, options: Options, raw: bytes, owner: Owner
+) -> Mapped | NotMapped:
+    """Event of a record, for another process."""
+    record = orjson.loads(raw)
+    return source_apart(definition, options).made(record, raw, _identity(record), owner)
+
+
+def _is_taken(one: Mapped | NotMapped) -> bool:
+    return isinstance(one, Mapped) or one.skipped
+
+
+def _with_whole(one: Mapped | NotMapped, raw: bytes) -> Mapped | NotMapped:
+    """A refusal with the whole record, which is what is kept of it."""
+    if isinstance(one, Mapped):
+        return one
+    return NotMapped(raw, one.path, one.reason, one.skipped)
+
+
+def _body(record: dict[str, Any]) -> bytes:
+    body = record.get("body")
+    return body.encode() if type(body) is str else orjson.dumps(body)
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    """What tells a record from others: when it was collected only if nothing else tells when it
+    was, or which it is, as it is collected anew when a file is read again."""
+    attributes = record["attributes"]
+    if _OBSERVED in record and (
+        "timeUnixNano" in record or any(name in attributes for name in _IDS)
+    ):
+        return {name: value for name, value in record.items() if name != _OBSERVED}
+    return record
