@@ -43,7 +43,8 @@ test-shippers: $(VENV)/.made-dev
 	@$(BIN)/python -m pytest -n 0 -rs tests/shippers
 
 # All receivers and shippers that there are, killed at random for minutes; prints what each has lost.
-# ARGS=rounds: so many events and so many kills of each kind.
+# ARGS=rounds: so many events and so many kills of each kind; ARGS=backlog: one that comes back after
+# a million events; ARGS=poison: one event in a thousand that receivers refuse.
 soak-destinations: $(VENV)/.made-dev
 	@$(BIN)/python tests/setup_shippers.py
 	@$(BIN)/python -u tests/shippers/soak.py $(ARGS)

@@ -186,10 +186,11 @@ class Watched:
         self.latencies: list[float] = []
         self._arrived: dict[str, float] = {}
         self._number = 0
+        self._name = f"live-{id(self)}-"
         self._producer = http.client.HTTPConnection(one.gateway.host, one.gateway.port)
         self._stream = http.client.HTTPConnection(one.gateway.host, one.gateway.port)
         self._stream.request(
-            "GET", "/v1/stream",
+            "GET", "/v1/stream?category=auth",
             headers={"Authorization": f"Bearer {one.key}", "Accept": "application/x-ndjson"},
         )  # fmt: skip
         self._answer = self._stream.getresponse()
@@ -200,14 +201,15 @@ class Watched:
             if line.startswith(b'{"cursor"'):
                 self._arrived[json.loads(line)["id"]] = time.monotonic()
 
-    def produce(self, seconds: float, rate: int) -> None:
-        """Send single events, and note how long each took to the stream."""
+    def produce(self, seconds: float, rate: int) -> dict[str, float]:
+        """Send single events, and note how long each took to the stream. Returns when each was
+        sent, by its id."""
         sent, began = {}, time.monotonic()
         due = began
         while due < began + seconds:
             time.sleep(max(0.0, due - time.monotonic()))
             self._number += 1
-            name = f"live{self._number}"
+            name = f"{self._name}{self._number}"
             body = json.dumps({"id": name, "category": "auth", "action": "login"})
             sent[name] = time.monotonic()
             self._producer.request(
@@ -216,8 +218,13 @@ class Watched:
             )  # fmt: skip
             self._producer.getresponse().read()
             due += 1 / rate
+        self.latencies += self.latencies_of(sent)
+        return sent
+
+    def latencies_of(self, sent: dict[str, float]) -> list[float]:
+        """How long events took to this stream; they are forgotten."""
         self.scene.until(lambda: sent.keys() <= self._arrived.keys(), "the stream")
-        self.latencies += [self._arrived.pop(name) - at for name, at in sent.items()]
+        return [self._arrived.pop(name) - at for name, at in sent.items()]
 
 
 def live() -> None:

@@ -19,8 +19,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        self.server.lines += bodies_of(json.loads(body))
-        self.send_response(200)
+        lines, refused = bodies_of(json.loads(body)), self.server.refused
+        if refused and any(refused[0] in line for line in lines):
+            self.send_response(400)
+        else:
+            self.server.lines += lines
+            self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -33,8 +37,9 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, refused: list[bytes]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.refused = refused
         self.lines: list[bytes] = []
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -52,9 +57,10 @@ def bodies_of(request: dict[str, Any]) -> list[bytes]:
 
 
 @contextmanager
-def receiving() -> Iterator[tuple[str, list[bytes]]]:
-    """The address of a receiver, and the lines that it has got."""
-    with _Server() as server:
+def receiving(refused: list[bytes] | None = None) -> Iterator[tuple[str, list[bytes]]]:
+    """The address of a receiver, and the lines that it has got. It answers 400 to batches in which
+    there is what is `refused`, for as long as that is anything."""
+    with _Server([] if refused is None else refused) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -1,7 +1,9 @@
-"""A receiver of destinations of the type `http` that can be killed: python sink.py PORT FILE
+"""A receiver of destinations of the type `http` that can be killed:
+
+    python sink.py PORT FILE [REFUSED]
 
 It reads each event, and answers once the lines are in the file, which a kill of the program cannot
-undo.
+undo. While there is a file REFUSED, it answers 400 to batches in which its content is.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import os
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -24,8 +27,13 @@ class _Handler(BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         for line in body.splitlines():
             json.loads(line)
-        os.write(self.server.file, body)
-        self.send_response(204)
+        refused = self.server.refused
+        if refused is not None and refused.exists() and refused.read_bytes() in body:
+            self.send_response(400)
+            self.send_header("Content-Length", "0")
+        else:
+            os.write(self.server.file, body)
+            self.send_response(204)
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -35,8 +43,9 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, port: int, path: str) -> None:
+    def __init__(self, port: int, path: str, refused: Path | None = None) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
+        self.refused = refused
         self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -44,4 +53,4 @@ class _Server(ThreadingHTTPServer):
 
 
 if __name__ == "__main__":
-    _Server(int(sys.argv[1]), sys.argv[2]).serve_forever()
+    _Server(int(sys.argv[1]), sys.argv[2], *map(Path, sys.argv[3:])).serve_forever()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -75,11 +76,11 @@ BAD = {
 
 
 class EventStore:
-    """A receiver's store: ids in the order in which it took them, and whether it refuses an event
-    by its id. Its `answer` is that of a type."""
+    """A receiver's store: how often it took each event, by its id, and whether it refuses one. Its
+    `answer` is that of a type."""
 
     def __init__(self) -> None:
-        self.taken: list[str] = []
+        self.taken: Counter[str] = Counter()
         self.refuses: Callable[[str], bool] = lambda name: False
 
     def answer(self, received: Received) -> Reply:
@@ -89,7 +90,7 @@ class EventStore:
         found = list(names)
         if any(map(self.refuses, found)):
             return refused
-        self.taken += found
+        self.taken.update(found)
         return taken
 
 
@@ -117,7 +118,7 @@ class IndexStore(EventStore):
         if name in self.taken:
             known = {"type": "version_conflict_engine_exception", "reason": "exists"}
             return {"create": {"status": 409, "error": known}}
-        self.taken.append(name)
+        self.taken[name] += 1
         return {"create": {"status": 201}}
 
 
@@ -149,7 +150,7 @@ class StreamStore(EventStore):
         streams = orjson.loads(received.body)["streams"]
         names = [orjson.loads(one[1])["id"] for stream in streams for one in stream["values"]]
         good = [name for name in names if not self.refuses(name)]
-        self.taken += [name for name in good if name not in self.taken]
+        self.taken.update(name for name in good if name not in self.taken)
         return Reply(204) if good == names else Reply(400, b"entry is bad")
 
 
@@ -170,7 +171,7 @@ class ObjectStore(EventStore):
             return error(400, "EntityTooLarge")
         reply = self._bucket.answer(received)
         if reply.status == 200:
-            self.taken += names
+            self.taken.update(names)
         return reply
 
 

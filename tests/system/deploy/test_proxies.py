@@ -193,6 +193,30 @@ async def test_events_over_one_connection_are_answered_while_they_come(
     writer.close()
 
 
+async def test_of_two_consumers_that_share_connections_each_has_every_page(
+    proxy: Proxy, tenant: Tenant
+) -> None:
+    await tenant.send(*range(40))
+    key = tenant.key()
+    path = "/v1/events?category=test&limit=7&consumer="
+    async with client_of(proxy, key) as one, client_of(proxy, key) as other:
+        got: dict[str, list[int]] = {"one": [], "other": []}
+        after = {"one": "&from=start", "other": "&from=start"}
+        for name, client in (("one", one), ("other", other)):
+            status, _, body = await client.request("GET", f"{path}{name}&ack=next")
+            assert (status, json.loads(body)["code"]) == (400, "ack_mode_unavailable")
+        while min(map(len, got.values())) < 40:
+            for name, client in (("one", one), ("other", other)):
+                # What an answer that was lost had is in the next one, until it is acknowledged.
+                for _ in range(2):
+                    status, _, body = await client.request("GET", path + name + after[name])
+                    assert status == 200, body
+                page = json.loads(body)
+                got[name] += [event["data"]["n"] for event in page["events"]]
+                after[name] = f"&after={page['cursor']}"
+        assert got == {"one": list(range(40)), "other": list(range(40))}
+
+
 async def test_a_gateway_that_is_down_is_passed_over(make_proxy: MakeProxy, tenant: Tenant) -> None:
     proxy = make_proxy("127.0.0.1:1", tenant.gateway)
     async with client_of(proxy, tenant.key()) as client:
