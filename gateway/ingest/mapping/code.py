@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from gateway.event import Members, Target
+from gateway.event import OUTCOMES, Members, Target
 from gateway.filters.scope import is_reserved
 from gateway.ingest.mapping import values
 from gateway.ingest.mapping.definition import OPTION
-from gateway.ingest.mapping.path import Item, Member, Path, Step, Term, value_at, values_at
+from gateway.ingest.mapping.path import Each, Item, Member, Path, Step, Term, value_at, values_at
+from gateway.ingest.mapping.value_table import ValueTable
 from gateway.ingest.strict_json import Refused
 
 Options = Mapping[str, str]
@@ -29,6 +30,7 @@ class Code:
         self._lines: list[str] = []
         self._places: dict[tuple[str, tuple[Step, ...]], str] = {}
         self.names: dict[str, Any] = dict(_HELPERS)
+        self._constants: dict[str, Any] = {"None": None}
 
     def line(self, text: str) -> None:
         self._lines.append(text)
@@ -46,6 +48,12 @@ class Code:
         self.names[name] = value
         return name
 
+    def constant(self, value: Any) -> str:
+        """A name for a value that is the same for all records."""
+        name = self.name(value, "c")
+        self._constants[name] = value
+        return name
+
     def assigned(self, expression: str) -> str:
         name = self.name(None, "x")
         self.line(f"{name} = {expression}")
@@ -58,12 +66,20 @@ class Code:
         if not path.in_item and isinstance(steps[0], Member):
             name = steps[0].name
             if name.startswith(OPTION):
-                return self.name(self._options.get(name.removeprefix(OPTION)), "c")
+                return self.constant(self._options.get(name.removeprefix(OPTION)))
             if self._ignore_case:
                 steps = (Member(name.lower()), *steps[1:])
         if path.is_many:
-            return self.assigned(f"values_at({root}, {self.name(steps, 's')})")
+            return self._places_of(root, steps)
         return self._place(root, steps)
+
+    def _places_of(self, root: str, steps: tuple[Step, ...]) -> str:
+        if not any(isinstance(step, Each) for step in steps[:-1]):
+            at = self._place(root, steps[:-1])
+            return self.assigned(
+                f"[one for one in {at} if one is not None] if type({at}) is list else ()"
+            )
+        return self.assigned(f"values_at({root}, {self.name(steps, 's')})")
 
     def _place(self, root: str, steps: tuple[Step, ...]) -> str:
         if not steps:
@@ -89,6 +105,55 @@ class Code:
                 " else None"
             )
         return f"value_at({outer}, {self.name((step,), 's')})"
+
+    # What most values are goes without a call.
+
+    def short(self, at: str) -> str:
+        """Expression of a member of at most 256 characters."""
+        return self._member(at, values.short, values.SHORT)
+
+    def long(self, at: str) -> str:
+        """Expression of a member of at most 1,024 characters."""
+        return self._member(at, values.long, values.LONG)
+
+    def text(self, at: str) -> str:
+        """Expression of a text of at most 1,024 characters, or of None."""
+        if at in self._constants:
+            return self.constant(values.text(self._constants[at], values.LONG))
+        usual = f"{at} is None or type({at}) is str and 0 < len({at}) <= {values.LONG}"
+        return f"({at} if {usual} else text({at}, {values.LONG}))"
+
+    def outcome(self, at: str) -> str:
+        """Expression of an outcome."""
+        return f"{at} if type({at}) is str and {at} in OUTCOMES else outcome_member({at})"
+
+    def looked_up(self, at: str, table: ValueTable) -> str:
+        """Expression of what a table makes of a value."""
+        name, known = self.name(table, "t"), self.name(table.known, "t")
+        absent = self.constant(table.absent)
+        if table.is_whole:
+            usual = f"{known}.get({at}) if type({at}) is str and {at} else {name}({at})"
+            return f"{absent} if {at} is None else {usual}"
+        usual = f"{known}.get({at}) if type({at}) is str and {at}"
+        number = f"{known}.get(str({at})) if type({at}) is int else None"
+        return f"{absent} if {at} is None else ({usual} else {number}) or {name}({at})"
+
+    def cleaned(self, at: str, member: str) -> tuple[str, bool]:
+        """Expression of a category or an action, None of what makes none; and whether it is the
+        same for all records."""
+        clean: Callable[..., str] = getattr(values, member)
+        if at not in self._constants:
+            found = self.assigned(self.text(at))
+            return self.assigned(f"{found} and {member}({found})"), False
+        name = values.text(self._constants[at], values.LONG)
+        made = clean(name) if name is not None else None
+        return self.constant(made), bool(made) and not is_reserved(made or "")
+
+    def _member(self, at: str, make: Callable[[Any], str | msgspec.UnsetType], most: int) -> str:
+        if at in self._constants:
+            return self.constant(make(self._constants[at]))
+        usual = f"type({at}) is str and 0 < len({at}) <= {most}"
+        return f"UNSET if {at} is None else {at} if {usual} else {make.__name__}({at})"
 
     def term(self, term: Term) -> str:
         at = self.place(term.path)
@@ -161,5 +226,5 @@ _HELPERS: dict[str, Any] = {
     "values_at": values_at, "value_at": value_at, "inside": _inside, "joined": _joined,
     "listed": _listed, "made_targets": _made_targets, "distinct": _distinct,
     "is_reserved": is_reserved, "Refused": Refused, "UNSET": UNSET, "Members": Members,
-    "Target": Target,
+    "Target": Target, "OUTCOMES": frozenset(OUTCOMES),
 }  # fmt: skip

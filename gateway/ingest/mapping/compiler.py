@@ -39,7 +39,7 @@ Test = Callable[[dict[str, Any]], bool]
 # Functions of ours, by name: of the record and the options.
 Functions = Mapping[str, Callable[[dict[str, Any], Options], Any]]
 _TYPES = {"actor": Actor, "source": Source, "request": Request}
-_FINAL = {"source.ip": "ip_member", "source.port": "port_member", "source.user_agent": "long"}
+_FINAL = {"source.ip": "ip_member", "source.port": "port_member"}
 
 
 def compile_fill(
@@ -92,7 +92,7 @@ class _Compiler:
         code, members = self._code, self._definition.members
         found = self._value("outcome")
         self._tell_unknown("outcome", found)
-        outcome = code.assigned(f"outcome_member({found})")
+        outcome = code.assigned(code.outcome(found))
         fields = {
             "id": f"id_member({self._value('id')}) or UNSET",
             "time": self._time(),
@@ -105,7 +105,7 @@ class _Compiler:
             "targets": self._targets(),
         }
         if "reason" in members:
-            fields["reason"] = f"long({self._value('reason')})"
+            fields["reason"] = code.long(self._value("reason"))
         arguments = ", ".join(f"{name}={expression}" for name, expression in fields.items())
         code.line(f"return Members({arguments})")
         fill: Fill = code.function("record, default_tenant")
@@ -144,9 +144,8 @@ class _Compiler:
             convert = code.name(values.CONVERSIONS[value.convert], "f")
             code.line(f"{found} = {convert}({found})")
         if value.table is not None:
-            unknown = _unheard if nested else self._unknown
-            table = code.name(ValueTable(member, value, unknown), "t")
-            code.line(f"{found} = {table}({found})")
+            unknown = None if nested else self._unknown
+            code.line(f"{found} = {code.looked_up(found, ValueTable(member, value, unknown))}")
         return found
 
     def _origin(self, origin: Origin, member: str, urn: bool = False) -> str:
@@ -156,7 +155,7 @@ class _Compiler:
         if isinstance(origin, Value):
             return self._of(origin, member, urn, nested=True)
         if isinstance(origin, ConstantValue):
-            return code.name(origin.value, "c")
+            return code.constant(origin.value)
         if isinstance(origin, Template):
             return self._template(origin, urn)
         if isinstance(origin, FunctionCall):
@@ -197,7 +196,7 @@ class _Compiler:
     def _field(self, field: TemplateField) -> str:
         code = self._code
         places = [
-            code.name(part, "c") if isinstance(part, str) else f"text({code.place(part)}, 1024)"
+            code.constant(part) if isinstance(part, str) else code.text(code.place(part))
             for part in field.alternatives
         ]
         found = code.assigned(places[0])
@@ -223,20 +222,25 @@ class _Compiler:
         if "tenant" not in self._definition.members:
             return "default_tenant"
         code = self._code
-        found = code.assigned(f"text({self._value('tenant')}, 1024)")
+        found = code.assigned(code.text(self._value("tenant")))
         code.line(f"{found} = {found} and tenant({found}) or default_tenant")
         self._refuse(f"{found} == {RESERVED!r}", "tenant", f"`{RESERVED}` is reserved")
         return found
 
     def _dotted(self, member: str) -> str:
         code = self._code
-        found = code.assigned(f"text({self._value(member)}, 1024)")
-        code.line(f"{found} = {found} and {member}({found})")
+        found, is_good = code.cleaned(self._value(member), member)
+        if is_good:
+            return found
         value = self._definition.members[member]
         name = _shown(value.origins[0])
         self._refuse(f"not {found}", name, f"the record has none, which makes the event's {member}")
         if member == "category":
-            self._refuse(f"is_reserved({found})", name, f"`{RESERVED}` is reserved")
+            self._refuse(
+                f"{found}.startswith({RESERVED!r}) and is_reserved({found})",
+                name,
+                f"`{RESERVED}` is reserved",
+            )
         return found
 
     def _refuse(self, condition: str, path: str, reason: str) -> None:
@@ -251,12 +255,17 @@ class _Compiler:
         found = {}
         for name in used:
             member = f"{group}.{name}"
-            final = _FINAL.get(member, "short")
-            found[name] = code.assigned(f"{final}({self._value(member)})")
+            found[name] = code.assigned(self._final(member, self._value(member)))
         missing = " and ".join(f"{variable} is UNSET" for variable in found.values())
         kind = code.name(_TYPES[group], "g")
         arguments = ", ".join(f"{name}={variable}" for name, variable in found.items())
         return code.assigned(f"UNSET if {missing} else {kind}({arguments})")
+
+    def _final(self, member: str, value: str) -> str:
+        if member in _FINAL:
+            return f"{_FINAL[member]}({value})"
+        make = self._code.long if member == "source.user_agent" else self._code.short
+        return make(value)
 
     # Targets
 
@@ -293,9 +302,8 @@ class _Compiler:
                 if name == "urn":
                     found[name] = self._urn(value)
                 else:
-                    found[name] = self._code.assigned(
-                        f"short({self._of(value, f'targets.{name}')})"
-                    )
+                    at = self._of(value, f"targets.{name}")
+                    found[name] = self._code.assigned(self._code.short(at))
         arguments = ", ".join(f"{name}={variable}" for name, variable in found.items())
         made = f"Target({arguments})"
         needed = [found["urn"]] if "urn" in found else list(found.values())
@@ -308,10 +316,14 @@ class _Compiler:
         for origin in value.origins:
             other = self._origin(origin, "urn", True)
             if isinstance(origin, Template):
-                made = f"UNSET if {other} is None else cut_urn({other})"
+                fits = f"{other} if len({other}) <= {values.LONG} else cut_urn({other})"
+                made = f"UNSET if {other} is None else {fits}"
             else:
                 made = f"urn_member({other})"
-            code.line(f"if {found} is UNSET: {found} = {made}")
+            if origin is value.origins[0]:
+                code.line(f"{found} = {made}")
+            else:
+                code.line(f"if {found} is UNSET: {found} = {made}")
         return found
 
 
@@ -326,10 +338,6 @@ def _shown(origin: Origin) -> str:
         elif isinstance(step, Item):
             text += f"[{step.place}]"
     return text.removeprefix(".")
-
-
-def _unheard(member: str, value: str) -> None:
-    """Listener of the tables of which another follows."""
 
 
 def _tell(unknown: Listener, member: str, found: tuple[Any, ...]) -> None:

@@ -27,6 +27,8 @@ _TIME = re.compile(
 )
 _NUMBER = re.compile(r"-?\d{1,19}(?:\.\d{1,9})?", re.ASCII)
 _ACCESS_LOG = re.compile(r"\d\d/[A-Z][a-z][a-z]/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}", re.ASCII)
+_FIRST = parse_rfc3339("0001-01-01T00:00:00Z")
+_LAST = parse_rfc3339("9999-12-31T23:59:59.999999Z")
 # Each unit reaches from March 1973 on; the one before it to the year 5138.
 _UNITS = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1))
 
@@ -42,15 +44,11 @@ def rfc3339(value: Any) -> str:
                 return f"{value[:10]}T{value[11:19]}.{(fraction or '').ljust(6, '0')}Z"
         except ValueError:
             pass
-    return format_rfc3339(_micros(value))
-
-
-def _micros(value: Any) -> int:
     if isinstance(value, str):
-        return _micros_of_text(value.strip())
+        return format_rfc3339(_micros_of_text(value.strip()))
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("not a time")
-    return _micros_of_number(value)
+    return format_rfc3339(_micros_of_number(value))
 
 
 def _micros_of_number(value: float) -> int:
@@ -65,7 +63,9 @@ def _micros_of_number(value: float) -> int:
 
 
 def _checked(micros: int) -> int:
-    return parse_rfc3339(format_rfc3339(micros))
+    if not _FIRST <= micros <= _LAST:
+        raise ValueError("not a time")
+    return micros
 
 
 def _micros_of_text(value: str) -> int:

@@ -29,6 +29,8 @@ MAX_ACTION = 128
 # For sources without a severity: an action that did not succeed deserves a second look.
 SEVERITY_OF_OUTCOME = {"success": 1, "unknown": 1, "failure": 2, "denied": 3}
 
+# Making one takes longer than encoding a value.
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _TENANT = re.compile(r"[^a-z0-9._-]")
 _ID = re.compile(r"[ -~]{1,128}")
 _DOTTED = re.compile(r"[/\\:.]+")
@@ -66,8 +68,13 @@ def first(values: Any) -> Any:
 
 def address(value: Any) -> str | None:
     """An IP address, else None: sources also write names, which do not compare as addresses."""
+    return _address_of(value) if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=4096)
+def _address_of(value: str) -> str | None:
     try:
-        return str(ip_address(value)) if isinstance(value, str) else None
+        return str(ip_address(value))
     except ValueError:
         return None
 
@@ -91,14 +98,13 @@ def tenant(name: str) -> str:
     return _TENANT.sub("_", name.strip().lower())[:64]
 
 
-def urn(scheme: str, *segments: Any) -> str:
+def urn(scheme: str, *names: Any) -> str:
     """A resource path: `urn("k8s", "prod", "ns", "pay")` is `k8s:prod/ns/pay`.
 
     A slash inside a segment is escaped, so that no name can pretend to be in
     another branch. A path that is too long names its nearest ancestor.
     """
-    escaped = (_ESCAPED_IN_URN.sub(_percent, str(segment)) for segment in segments)
-    return cut_urn(f"{scheme}:{'/'.join(escaped)}")
+    return cut_urn(f"{scheme}:{'/'.join([segment(str(name)) for name in names])}")
 
 
 def cut_urn(path: str) -> str:
@@ -142,12 +148,7 @@ def id_member(value: Any) -> str | None:
 
 def ip_member(value: Any) -> str | UnsetType:
     """An IP address."""
-    return _address(value) if type(value) is str else UNSET
-
-
-@lru_cache(maxsize=4096)
-def _address(value: str) -> str | UnsetType:
-    return address(value.strip()) or UNSET
+    return address(value.strip()) or UNSET if type(value) is str else UNSET
 
 
 def port_member(value: Any) -> int | UnsetType:
@@ -217,24 +218,30 @@ def plain_text(value: Any) -> str | None:
     """Text of any single value: numbers as JSON writes them, `true` and `false`."""
     if value is None or isinstance(value, str):
         return value
-    return json_text(value) if isinstance(value, bool | int | float) else None
+    if type(value) is int:
+        return str(value)
+    return json_text(value) if isinstance(value, bool | float) else None
 
 
 def json_text(value: Any) -> str | None:
     """JSON of a value; text stays as it is."""
     if value is None or isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _JSON.encode(value)
 
 
 def segment(value: str) -> str:
     """A name as one segment of a resource path: a slash inside is escaped, so that no name can
     pretend to be in another branch."""
+    if value.isprintable() and "/" not in value and "%" not in value:
+        return value
     return _ESCAPED_IN_URN.sub(_percent, value)
 
 
 def segments(value: str) -> str:
     """A part of a resource path whose slashes are those of the path."""
+    if value.isprintable() and "%" not in value:
+        return value
     return _ESCAPED_BUT_SLASH.sub(_percent, value)
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
-from gateway.ingest.mapping.values import inner, text, urn
+from gateway.ingest.mapping.values import cut_urn, inner, segments, text, urn
 
 _SERVICE_SUFFIX = re.compile(r"\.amazonaws\.com(\.cn)?$")
 # By member of the answer: what it says.
@@ -29,7 +30,12 @@ def action(record: dict[str, Any], options: Mapping[str, str]) -> str | None:
 
 def _service(record: dict[str, Any]) -> str:
     name = text(record.get("eventSource")) or text(inner(record, "insightDetails", "eventSource"))
-    return _SERVICE_SUFFIX.sub("", name or "-")
+    return _without_suffix(name or "-")
+
+
+@lru_cache(maxsize=1024)
+def _without_suffix(service: str) -> str:
+    return _SERVICE_SUFFIX.sub("", service)
 
 
 def answer(record: dict[str, Any], options: Mapping[str, str]) -> str | None:
@@ -75,5 +81,5 @@ def targets(record: dict[str, Any], options: Mapping[str, str]) -> Iterator[dict
 
 def _target(arn: str, kind: Any) -> dict[str, Any]:
     # The slashes of an ARN are those of the resource's own path.
-    path = urn("arn", *arn.removeprefix("arn:").split("/"))
-    return {"urn": path, "type": kind, "id": arn, "name": re.split(r"[:/]", arn)[-1]}
+    path = cut_urn("arn:" + segments(arn.removeprefix("arn:")))
+    return {"urn": path, "type": kind, "id": arn, "name": arn[max(map(arn.rfind, "/:")) + 1 :]}

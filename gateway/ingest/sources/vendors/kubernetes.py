@@ -6,6 +6,7 @@ Source: Kubernetes documentation, "kube-apiserver Audit Configuration (v1)".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from gateway.ingest.mapping.identity import marked
@@ -40,8 +41,11 @@ def peer(record: dict[str, Any], options: Mapping[str, str]) -> Any:
 def kind_of_user(record: dict[str, Any], options: Mapping[str, str]) -> str | None:
     """Kind of the user, by the name that the cluster gives."""
     name = text(inner(record, "user", "username"))
-    if name is None:
-        return None
+    return None if name is None else _kind_of(name)
+
+
+@lru_cache(maxsize=4096)
+def _kind_of(name: str) -> str:
     return next((kind for prefix, kind in _USERS.items() if name.startswith(prefix)), "user")
 
 
