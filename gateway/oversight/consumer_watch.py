@@ -80,6 +80,8 @@ class ConsumerWatch:
         self._delivery_listeners: list[DeliveryAtRisk] = []
         self._numbers: list[ConsumerNumbers] = []
         self._numbers_at = -math.inf
+        # Newest offset that was deleted when positions were compared with it.
+        self._floor = log.floor
 
     def on_risk(self, listener: Callable[[Collection[ConsumerKey]], None]) -> None:
         """Call `listener` with all rows, of any owner, that have come near to being overtaken."""
@@ -96,28 +98,48 @@ class ConsumerWatch:
             await self._clock.sleep(until_next_poll(self._clock, _WRITE_SECONDS))
             try:
                 await self.write()
-                if self._clock.monotonic() - polled_at >= POLL_SECONDS:
+                if self._clock.monotonic() - polled_at >= self._pause:
                     polled_at = self._clock.monotonic()
                     await self.poll()
+                elif self._log.floor != self._floor:
+                    await self.compare()
             except GatewayError as error:
                 _LOGGER.warning("consumers cannot be looked at, trying again: %s", error.detail)
+
+    @property
+    def _pause(self) -> float:
+        """Seconds from one look to the next: several in the last fifth of a short age."""
+        shortest = self._limits.age * (1 - AT_RISK) / 4
+        return min(POLL_SECONDS, shortest) if shortest else POLL_SECONDS
+
+    async def compare(self) -> None:
+        """Compare positions with what retention has just deleted, which may come near to them in
+        less time than from one look to the next. Reads nothing of the log."""
+        self._floor = self._log.floor
+        rows = await self._store.all()
+        await self._tell_at_risk(
+            rows, {row.key for row in rows if row.key in self.at_risk or self._is_near(row)}
+        )
 
     async def poll(self) -> None:
         """Look at all consumers once, delete unused ones, and write the records that wait."""
         await self.write()
+        self._floor = self._log.floor
         rows = await self._store.all()
-        at_risk = {row.key for row in rows if await self._is_at_risk(row)}
+        await self._tell_at_risk(rows, {row.key for row in rows if await self._is_at_risk(row)})
+        now = self._clock.now()
+        for row in rows:
+            if row.of_key and self._is_unused(row, now):
+                await self._expire(row.key, now)
+        await self.write()
+
+    async def _tell_at_risk(self, rows: Sequence[ConsumerRow], at_risk: set[ConsumerKey]) -> None:
         new, self.at_risk = at_risk - self.at_risk, at_risk
         for listener in self._risk_listeners:
             listener(new)
         for row in rows:
             if row.key in new:
                 await self._found_at_risk(row)
-        now = self._clock.now()
-        for row in rows:
-            if row.of_key and self._is_unused(row, now):
-                await self._expire(row.key, now)
-        await self.write()
 
     async def _consumers(self) -> list[ConsumerRow]:
         return [row for row in await self._store.all() if row.of_key]
@@ -174,15 +196,23 @@ class ConsumerWatch:
         epoch, position = parse_cursor(row.cursor)
         return epoch != self._log.epoch or position < self._log.floor
 
-    async def _is_at_risk(self, row: ConsumerRow) -> bool:
-        log, limits = self._log, self._limits
-        _, position = parse_cursor(row.cursor)
+    def _is_near(self, row: ConsumerRow) -> bool:
+        """Whether a full log will soon delete what is behind a position, or it is gone already."""
+        log, (epoch, position) = self._log, parse_cursor(row.cursor)
         behind = distance(position, log.head)
-        if not behind or self.is_overtaken(row):
+        if not behind or epoch != log.epoch:
             return False
-        if limits.size and log.floor and behind >= AT_RISK * distance(log.floor, log.head):
+        if position < log.floor:
             return True
-        if not limits.age:
+        near = behind >= AT_RISK * distance(log.floor, log.head)
+        return bool(self._limits.size and log.floor) and near
+
+    async def _is_at_risk(self, row: ConsumerRow) -> bool:
+        if self._is_near(row):
+            return True
+        log, limits = self._log, self._limits
+        epoch, position = parse_cursor(row.cursor)
+        if not limits.age or epoch != log.epoch or not distance(position, log.head):
             return False
         recorded = await recorded_behind(log, position)
         return recorded is not None and self._clock.now() - recorded >= AT_RISK * limits.age

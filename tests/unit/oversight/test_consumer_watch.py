@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from gateway.oversight.consumer_watch import ConsumerLimits, ConsumerWatch
 from gateway.oversight.detection.findings import Findings
 from gateway.streaming.consumers.claims import ClaimingReader, reader_text
 from gateway.streaming.consumers.row import ConsumerRow
+from gateway.tasks import stop
+from tests.support.machine_time import eventually
 from tests.support.memory_log import MemoryLog
 
 if TYPE_CHECKING:
@@ -157,6 +160,69 @@ async def test_a_position_near_to_what_a_full_log_deletes_is_at_risk(
     await world.put(12)
     await watch.poll()
     assert await world.signals() == ["position_at_risk"]
+
+
+async def deleted(world: World, draft: MakeDraft, old: int, new: int) -> None:
+    """Have events in the log of which the old ones are deleted."""
+    await world.log.append([[draft()] for _ in range(old)])
+    world.clock.tick(10)
+    await world.log.append([[draft()] for _ in range(new)])
+    await world.log.trim(int((world.clock.now() - 5) * 1_000_000), None)
+    assert world.log.floor == old
+
+
+async def pass_seconds(clock: FakeClock, seconds: int) -> None:
+    """Let seconds pass, each when the watch has done what it had to do in the one before."""
+    for _ in range(seconds):
+        await eventually(lambda: clock.sleepers == 1, "it sleeps")
+        clock.tick(1)
+    await eventually(lambda: clock.sleepers == 1, "it sleeps")
+
+
+async def test_what_retention_deletes_is_compared_with_positions_at_once(
+    world: World, draft: MakeDraft, clock: FakeClock
+) -> None:
+    """A full log may overtake a position in less time than from one look to the next."""
+    await world.put(3)
+    watch = world.watch(size=1)
+    task = asyncio.create_task(watch.run())
+    try:
+        await eventually(lambda: clock.sleepers == 1, "it sleeps")
+        await deleted(world, draft, 1, 19)
+        await pass_seconds(clock, 2)
+        assert await world.signals() == ["position_at_risk"]
+        await pass_seconds(clock, 2)
+        assert len(world.warned) == 1, "once"
+    finally:
+        await stop([task])
+
+
+async def test_a_position_that_was_overtaken_at_once_is_a_finding_all_the_same(
+    world: World, draft: MakeDraft
+) -> None:
+    watch = world.watch(age=HOUR)
+    await world.put(3)
+    await deleted(world, draft, 10, 10)
+    await watch.compare()
+    await watch.poll()
+    assert await world.signals() == ["position_at_risk"]
+    assert len(world.warned) == 1
+
+
+async def test_positions_are_looked_at_several_times_in_the_last_fifth_of_a_short_age(
+    world: World, draft: MakeDraft, clock: FakeClock
+) -> None:
+    watch = world.watch(age=60)
+    await world.log.append([[draft()], [draft()]])
+    await world.put(1)
+    task = asyncio.create_task(watch.run())
+    try:
+        await pass_seconds(clock, 46)
+        assert world.warned == []
+        await pass_seconds(clock, 8)
+        assert len(world.warned) == 1, "it was seen before it is overtaken"
+    finally:
+        await stop([task])
 
 
 async def test_readers_that_begin_at_one_position_again_and_again_are_a_finding(
