@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from gateway.clock import format_time
@@ -17,10 +18,28 @@ from gateway.delivery.outlets.outlet import (
     OutboundEvent,
 )
 from gateway.delivery.ports import DeadLetter
+from gateway.delivery.quotes import Unquoted
 from gateway.delivery.running.encoded_batch import EncodedBatch, SentEvents
 from gateway.delivery.running.outlets import Stopped
 from gateway.delivery.running.parts import DeliveryParts
 from gateway.delivery.running.stream import DeliveryStream
+
+_COMPARED_AT_ONCE = 32
+
+
+async def unquoted(verdict: DeliveryVerdict, sent: Sequence[EncodedEvent]) -> DeliveryVerdict:
+    """Verdict in whose words nothing is quoted of the events that were sent."""
+    if not sent or not verdict.message:
+        return verdict
+    if verdict.result in (DeliveryResult.SUCCESS, DeliveryResult.PERMANENT):
+        # They are about what is refused.
+        return verdict._replace(message="")
+    words = Unquoted(verdict.message)
+    for number, encoded in enumerate(sent, 1):
+        words.compare(encoded.json)
+        if number % _COMPARED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return verdict._replace(message=words.text)
 
 
 class DeliveryAccounts:

@@ -26,7 +26,7 @@ from gateway.delivery.outlets.outlet import (
     Outlet,
 )
 from gateway.delivery.records import test_event
-from gateway.delivery.running.accounts import DeliveryAccounts
+from gateway.delivery.running.accounts import DeliveryAccounts, unquoted
 from gateway.delivery.running.encoded_batch import (
     DeliveryLease,
     EncodedBatch,
@@ -290,6 +290,9 @@ class DeliveryWorker:
             told += await self.accounts.rejected(self.destination, batch, machine.rejections[told:])
             if machine.settled:
                 self._confirm(batch.offset(machine.settled - 1))
+            if verdict.gone or step is not NextStep.NEXT:
+                quotable = () if attempt.tests or self._whole else sending
+                verdict = await unquoted(verdict, quotable)
             if verdict.gone:
                 await self._failed(verdict, waits=False)
                 raise Stopped(GONE)
@@ -333,9 +336,6 @@ class DeliveryWorker:
                 ahead.cancel()
         status.confirmation = outlet.confirmation
         self.accounts.answered(verdict, clock.monotonic() - began)
-        if verdict.result is DeliveryResult.PERMANENT and not attempt.tests:
-            # It may quote what it refuses, and health is shown to people who see no events.
-            return verdict._replace(message="")
         return verdict
 
     def _tally(self, events: Sequence[EncodedEvent], refused: int) -> SentEvents:

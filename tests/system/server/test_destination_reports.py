@@ -157,6 +157,23 @@ async def test_what_a_receiver_quotes_of_events_is_shown_to_nobody_who_looks_at_
     assert planted in tried.json()["message"]
 
 
+@pytest.mark.parametrize("result", [DeliveryResult.CONFIG, DeliveryResult.TRANSIENT])
+async def test_what_a_receiver_quotes_of_events_whatever_fails_is_not_shown(
+    gateway: Gateway, receiver: Receiver, result: DeliveryResult
+) -> None:
+    def answer(batch: Sequence[EncodedEvent]) -> DeliveryVerdict:
+        said = f"token expired, dropped {batch[0].json.decode()[-150:]}"
+        return DeliveryVerdict(result, kind="http", status=401, message=said)
+
+    receiver.answer = answer
+    await make(gateway, await gateway.reader_key())
+    await gateway.send(*(event(category="auth", data={"card": f"planted-{n}"}) for n in range(40)))
+    shown = partial(gateway.get, "/v1/destinations/siem", key=gateway.admin)
+    seen = await becomes(shown, lambda answer: answer.json()["state"] == "failing")
+    assert seen.json()["last_error"]["message"].startswith("token expired, dropped ")
+    assert b"planted" not in seen.body
+
+
 async def test_metrics_tell_states_lags_and_results_of_each_destination(
     gateway: Gateway, receiver: Receiver
 ) -> None:
