@@ -11,6 +11,8 @@ from gateway.http.intake.single_events import SINGLE_EVENTS, SingleEvents
 from gateway.http.openapi.document import document
 from gateway.http.openapi.route import Route
 from gateway.http.query.query import refuse_unknown
+from gateway.http.receivers.ack_ids import AckIds
+from gateway.http.receivers.splunk_hec import ACK_IDS
 from gateway.http.request.access_logging import access_logging
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.origin import add_cors_headers, preflights
@@ -49,6 +51,7 @@ def _app(context: Context, routes: list[Route], connections: Connections) -> web
         app.on_response_prepare.append(add_cors_headers)
     app[CONTEXT] = context
     app[OPENAPI] = _DOCUMENT_JSON
+    app[ACK_IDS] = AckIds(context.keyed, context.clock.now)
     app[REPORT] = context.tasks.report
     app[TRUSTED_PROXIES] = context.settings.server.trusted_proxies
     app[BASIC_OVER_HTTP] = context.settings.server.basic == "always"

@@ -42,6 +42,7 @@ ALLOWED = {
     "ingest/sources": (
         "filters ingest ingest/mapping ingest/sources/readers ingest/sources/vendors"
     ),
+    "ingest/protocols": "ingest ingest/mapping ingest/sources",
     "streaming/live": (
         "filters/cel filters formats scheduling wire access/grants access/usage access/policy "
         "access/limits log"
@@ -115,13 +116,13 @@ ALLOWED = {
         "access/keys access/usage access/policy log ingest oversight/detection http/response "
         "http/pipelining http/request"
     ),
-    "http/receivers": (
-        "formats scheduling ingest ingest/otlp ingest/mapping ingest/sources http/response "
-        "http/query http/request http/intake"
-    ),
     "http/openapi": (
         "formats access/grants access/keys access/administration log oversight/review delivery "
         "http/response http/query"
+    ),
+    "http/receivers": (
+        "formats scheduling log ingest ingest/otlp ingest/mapping ingest/sources ingest/protocols "
+        "http/response http/query http/request http/intake http/openapi"
     ),
     "http/routes": (
         "filters formats wire access/credentials access/grants access/keys access/usage "
@@ -135,7 +136,8 @@ ALLOWED = {
         "http/request http/routes"
     ),
     "http": (
-        "http/response http/connection http/query http/request http/intake http/openapi http/routes"
+        "http/response http/connection http/query http/request http/intake http/openapi "
+        "http/receivers http/routes"
     ),
     "runtime/process": "settings",
     "runtime": (
@@ -258,7 +260,8 @@ PURE_PACKAGES = (
     ".", "settings", "filters/cel", "filters", "formats", "wire", "access/credentials",
     "access/grants", "access/keys", "access/usage", "access/policy", "access/limits", "access",
     "access/administration", "delivery", "log", "ingest", "ingest/otlp", "ingest/mapping",
-    "ingest/sources/readers", "ingest/sources/vendors", "ingest/sources", "streaming/consumers",
+    "ingest/sources/readers", "ingest/sources/vendors", "ingest/sources", "ingest/protocols",
+    "streaming/consumers",
     "oversight/access_log", "oversight/detection", "oversight", "oversight/review",
     "delivery/connect", "delivery/files", "delivery/outlets", "client/protocol",
 )  # fmt: skip

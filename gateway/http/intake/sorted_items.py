@@ -33,9 +33,14 @@ _LARGE_ITEM = 16 * 1024
 
 
 class SortedItems(msgspec.Struct):
-    """Items that are stored together: the valid ones, and marked events for the others."""
+    """Items that are stored together: the valid ones, and marked events for the others.
+
+    `places` are the indices of the valid ones, `outside` those of items that the key may not write.
+    """
 
     good: list[Draft] = []
+    places: list[int] = []
+    outside: set[int] = set()
     marked: list[Draft] = []
     rejected: list[RefusedItem] = []
     truncated: list[RefusedItem] = []
@@ -80,7 +85,7 @@ async def sort_items(
             for place, draft in outside
         ]
     kept = {place for place, _ in outside}
-    result = SortedItems()
+    result = SortedItems(outside={found.drafts[place][0] for place, _ in outside})
     for place, (index, draft) in enumerate(found.drafts):
         if place in kept:
             continue
@@ -89,6 +94,7 @@ async def sort_items(
             refused.append((index, found.items[place], of_a_row))
         else:
             result.good.append(draft)
+            result.places.append(index)
     refused.sort(key=lambda one: one[0])
     slices = context.intake.slices(key.id)
     slices.start()
@@ -120,6 +126,31 @@ async def store_sorted(
     await admission.recheck()
     stored = await context.writer.append_together([found.good, found.marked])
     return note_stored(context, access, stored), found
+
+
+async def store_each(
+    context: Context, admission: Admission, decoded: Lenient
+) -> tuple[SortedItems, set[int]]:
+    """As `store_sorted`; returns the sorted items, and the indices of those with new events."""
+    key, view, access = admission.key, admission.view, admission.access
+    found = await sort_items(context, key, view, access, decoded)
+    await admission.recheck()
+    *each, marked = await context.writer.append_together(
+        [*([draft] for draft in found.good), found.marked]
+    )
+    note_stored(context, access, [_together(each), marked])
+    return found, {index for index, one in zip(found.places, each, strict=True) if one.accepted}
+
+
+def _together(stored: list[Appended]) -> Appended:
+    """What became of several batches."""
+    return Appended(
+        sum(one.accepted for one in stored),
+        sum(one.duplicates for one in stored),
+        min((one.first for one in stored), default=0),
+        max((one.last for one in stored), default=0),
+        sum(one.conflicts for one in stored),
+    )
 
 
 def note_stored(context: Context, access: Access, stored: list[Appended]) -> Appended:

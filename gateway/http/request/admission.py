@@ -16,7 +16,7 @@ from aiohttp import web
 
 from gateway.access.credentials.pepper import Peppers
 from gateway.access.credentials.ticket import PREFIX as TICKET
-from gateway.access.credentials.token import key_id_of
+from gateway.access.credentials.token import key_id_of, looks_like_token
 from gateway.access.grants.grant import Grant
 from gateway.access.keyring import Keyring
 from gateway.access.keys.key import Key
@@ -32,7 +32,7 @@ from gateway.streaming.key_freshness import KeyFreshness
 
 # Credentials that a browser can send with a WebSocket; the rest is the key in base64url.
 WEBSOCKET_BEARER = "base64url.bearer.authorization.audit."
-_SCHEMES = ("bearer", "token", "splunk")
+_SCHEMES = ("bearer", "token", "splunk", "apikey")
 _ENDED = (REVOKED, EXPIRED, SUSPENDED)
 _REASONS = {
     "key_revoked": "this key was revoked; ask for a new one",
@@ -303,7 +303,10 @@ def _of_header(authorization: str, request: web.Request) -> str:
         return _password(token.strip())
     if scheme.lower() not in _SCHEMES:
         raise Unauthorized("send the key as `Authorization: Bearer <key>`", code="missing_key")
-    return token.strip()
+    token = token.strip()
+    # Clients of Elasticsearch encode `id:key`.
+    encoded = scheme.lower() == "apikey" and not looks_like_token(token)
+    return _password(token) if encoded else token
 
 
 def _refuse_readable(request: web.Request) -> None:
@@ -317,14 +320,15 @@ def _refuse_readable(request: web.Request) -> None:
 
 
 def _password(credentials: str) -> str:
-    """Password of Basic credentials (RFC 7617), which is the key; any user name is ignored."""
+    """The key in `user:key` in base64, as Basic credentials have it (RFC 7617); any user name is
+    ignored."""
     try:
         _, colon, password = base64.b64decode(credentials, validate=True).partition(b":")
         key = password.decode()
     except ValueError:
-        raise Unauthorized("the Basic credentials are not base64 of `user:key`") from None
+        raise Unauthorized("the credentials are not base64 of `user:key`") from None
     if not colon or not key:
-        raise Unauthorized("send the key as the password of the Basic credentials")
+        raise Unauthorized("send the key as the password of the credentials")
     return key
 
 

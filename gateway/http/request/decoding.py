@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gateway.access.policy.decision import View
 from gateway.clock import Clock
@@ -48,6 +48,14 @@ def bound_owner(view: View) -> Owner:
     )
 
 
+class Unit(NamedTuple):
+    """An item of a protocol, of so many bytes: what maps it here, and in another process."""
+
+    size: int
+    here: Callable[[], Iterable[Mapped | NotMapped]]
+    apart: Callable[[], Iterable[Mapped | NotMapped]]
+
+
 class Decoder:
     """Decoder of bodies. Events as large as a slice are decoded in another process."""
 
@@ -88,6 +96,27 @@ class Decoder:
             raise refused_events(len(errors), errors)
         return drafts
 
+    async def map_units(self, units: Iterable[Unit], key_id: str, *, most: int) -> Lenient:
+        """Map items to drafts and refusals, which have the index of their item; at most `most`
+        items, and as many records."""
+        found = Lenient()
+        slices = self._work.slices(key_id)
+        slices.start()
+        size = records = 0
+        for index, unit in enumerate(units):
+            if index == most or records > most:
+                raise too_many(most)
+            for one in await _mapped(unit, slices):
+                add_mapped(found, index, one)
+                records += 1
+            size += unit.size + SLICE_BYTES // SLICE_EVENTS
+            if size >= SLICE_BYTES:
+                size = 0
+                await slices.rest()
+        if records > most:
+            raise too_many(most)
+        return found
+
     def decode_one(self, body: bytes, *, lines: bool) -> Draft | None:
         """The only event of a small body; None if there are others, or it is refused."""
         try:
@@ -122,10 +151,7 @@ class Decoder:
 
         Records that the source passes over have an index, and are neither.
         """
-        if len(body) >= LARGE_UNIT and body.count(b"{") + body.count(b"[") > MOST_CONTAINERS:
-            raise PayloadTooLarge(
-                f"more than {MOST_CONTAINERS} objects and lists in one request; send it in parts"
-            )
+        check_nested(body)
         found = Lenient()
         slices = self._work.slices(key_id)
         slices.start()
@@ -148,6 +174,18 @@ class Decoder:
                     size = 0
                     await slices.rest()
         return found
+
+
+async def _mapped(unit: Unit, slices: Slices) -> Iterable[Mapped | NotMapped]:
+    return unit.here() if unit.size < LARGE_UNIT else await slices.in_process(unit.apart)
+
+
+def check_nested(body: bytes) -> None:
+    """Raise `PayloadTooLarge` for a body with too many objects and lists."""
+    if len(body) >= LARGE_UNIT and body.count(b"{") + body.count(b"[") > MOST_CONTAINERS:
+        raise PayloadTooLarge(
+            f"more than {MOST_CONTAINERS} objects and lists in one request; send it in parts"
+        )
 
 
 def add_mapped(found: Lenient, index: int, one: Mapped | NotMapped) -> None:

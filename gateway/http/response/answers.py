@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
+from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, field
 
 from gateway.access.grants.pseudonym import PSEUDONYM_PATTERN
 from gateway.access.grants.role import RoleAnswer
@@ -97,6 +97,25 @@ class IngestProgress(Struct, omit_defaults=True):
     accepted: Annotated[int | UnsetType, about("In the last line, over all of the body.")] = UNSET
     duplicates: Annotated[int | UnsetType, _DUPLICATES] = UNSET
     error: Annotated[Any, reference("EventsProblem")] = UNSET
+
+
+class HecResult(Struct, omit_defaults=True):
+    """Answer of the HTTP Event Collector."""
+
+    text: str
+    code: Annotated[int, about("As Splunk documents them.")]
+    number: Annotated[
+        int | None, about("The first event that was refused; the others are stored.")
+    ] = field(default=None, name="invalid-event-number")
+    ack_id: Annotated[
+        int | None, about("With a channel: what to ask `/services/collector/ack` for.")
+    ] = field(default=None, name="ackId")
+    detail: Annotated[str, about("What to do, for people.")] = ""
+    request_id: str = ""
+
+
+class HecAcks(Struct):
+    acks: Annotated[dict[str, bool], about("By id, whether its events are durable.")]
 
 
 class TicketAnswer(Struct):
@@ -205,8 +224,9 @@ DeadLetterList = defstruct("DeadLetterList", [("dead_letters", list[DeadLetterAn
 ConsumerList = defstruct("ConsumerList", [("consumers", list[ConsumerAnswer])])
 FindingList = defstruct("FindingList", [("findings", list[FindingAnswer])])
 ANSWERS: tuple[type[Struct], ...] = (
-    EventAnswer, PageAnswer, Ingested, IngestedLeniently, IngestProgress, TicketAnswer, KeyInUse,
-    KeyList, RoleList, DeletedRole, FindingList, DestinationList, DeadLetterList,
+    EventAnswer, PageAnswer, Ingested, IngestedLeniently, IngestProgress, HecResult, HecAcks,
+    TicketAnswer, KeyInUse, KeyList, RoleList, DeletedRole, FindingList, DestinationList,
+    DeadLetterList,
     DeletedDeadLetters, TestAnswer, ConsumerAnswer, ConsumerList, Acknowledged, UsageRows,
     ExplanationAnswer, SimulationAnswer, ResolvedPseudonym, GoneProblem, EventsProblem,
     ProblemAnswer,

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from gateway.errors import Unavailable
+from gateway.http.receivers.elasticsearch_version import PRODUCT, VERSION, asks_for_version
 from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT
 from gateway.http.response.accept import best_kind
+from gateway.http.response.problem import json_response
 from gateway.ingest.followed_table import FollowedTable
 from gateway.oversight.clock_watch import step_warning
 from gateway.trusted_clock import TrustedClock
@@ -28,7 +30,10 @@ _INDEX = """The audit log gateway.
 
 
 async def index(request: web.Request) -> web.Response:
-    return web.Response(text=_INDEX)
+    """What is where; for a program, what clients of Elasticsearch look for first."""
+    if asks_for_version(request):
+        return json_response(VERSION, headers=PRODUCT | {"Vary": "Accept"})
+    return web.Response(text=_INDEX, headers={"Vary": "Accept"})
 
 
 async def healthz(request: web.Request) -> web.Response:

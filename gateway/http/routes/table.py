@@ -37,6 +37,7 @@ from gateway.http.query.query import (
     USAGE,
 )
 from gateway.http.receivers.otlp import PROTOBUF_TYPE, receive_logs, render
+from gateway.http.receivers.routes import ROUTES_OF_SENDERS
 from gateway.http.routes import (
     authz,
     consumers,
@@ -102,7 +103,10 @@ _SHOWN_ONCE = headers(Location="Its path.")
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", health.index, PUBLIC, "index", "What is where.",
-          {200: says("Text.", _PLAIN, "text/plain")}, tag="operation"),
+          {200: says("Text; for clients of Elasticsearch, which name JSON or accept nothing by "
+                     "name, what they look for.",
+                     content={"text/plain": {"schema": _PLAIN},
+                              JSON: {"schema": {"type": "object"}}})}, tag="operation"),
     Route("GET", "/healthz", health.healthz, PUBLIC, "healthz", "The process is alive.",
           {200: says("Alive.", _PLAIN, "text/plain")}, tag="operation"),
     Route("GET", "/readyz", health.readyz, PUBLIC, "readyz", "The gateway takes requests.",
@@ -346,4 +350,5 @@ ROUTES: tuple[Route, ...] = (
           _DELIVERY, "deleteDeadLetter", "Delete one dead letter.",
           {200: says("Whether there was one: 1 or 0.", named("DeletedDeadLetters"))},
           problems=(404,), tag="delivery"),
+    *ROUTES_OF_SENDERS,
 )  # fmt: skip

@@ -109,6 +109,8 @@ class SourceDefinition(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     title: str
+    # What senders call records of this kind, such as a source type of Splunk.
+    aliases: tuple[str, ...] = ()
     documentation: str = ""
     version: str = ""
     when: Condition = ()

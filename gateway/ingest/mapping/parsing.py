@@ -47,7 +47,7 @@ from gateway.ingest.mapping.values import CONVERSIONS, action, category, tenant
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _EVENT = (*SINGLE, *GROUPS, "targets", "copies")
 _TOP = (
-    "name", "title", "documentation", "version", "when", "skip", "envelopes", "reader",
+    "name", "title", "aliases", "documentation", "version", "when", "skip", "envelopes", "reader",
     "native", "ignore_case", "root", "event",
 )  # fmt: skip
 _ORIGINS = ("path", "const", "template", "join", "any", "function")
@@ -131,6 +131,7 @@ class _Reading:
         return SourceDefinition(
             name=name,
             title=_text((), content, "title") or name,
+            aliases=_texts((), content, "aliases"),
             documentation=_text((), content, "documentation"),
             version=str(content.get("version", "")),
             when=_condition(content, "when"),
@@ -148,17 +149,13 @@ class _Reading:
         )
 
     def _envelopes(self, content: Mapping[str, Any]) -> tuple[str, ...]:
-        found = content.get("envelopes", [])
-        if not isinstance(found, list):
-            raise _Fault(("envelopes",), "a list is needed")
+        found = _texts((), content, "envelopes")
         for envelope in found:
-            if not isinstance(envelope, str):
-                raise _Fault(("envelopes",), f"a text is needed, not {envelope!r}")
             try:
                 self._check_envelope(envelope)
             except InvalidPath as error:
                 raise _Fault(("envelopes",), str(error)) from None
-        return tuple(found)
+        return found
 
     def _members(self, event: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
         for member in SINGLE:
@@ -337,6 +334,16 @@ def _text(keys: Keys, content: Mapping[str, Any], name: str, *, required: bool =
     if not isinstance(value, str) or (required and not value):
         raise _Fault((*keys, name), "a text is needed")
     return value
+
+
+def _texts(keys: Keys, content: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = content.get(name, [])
+    if not isinstance(found, list):
+        raise _Fault((*keys, name), "a list is needed")
+    for text in found:
+        if not isinstance(text, str):
+            raise _Fault((*keys, name), f"a text is needed, not {text!r}")
+    return tuple(found)
 
 
 def _check_names(keys: Keys, content: Mapping[str, Any], known: Iterable[str]) -> None:

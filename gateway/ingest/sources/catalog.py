@@ -118,6 +118,11 @@ class Sources:
             name: definition_in_settings(name, content) for name, content in declared.items()
         }
         self._now = now
+        self._aliases = {
+            alias.lower(): definition.name
+            for definition in (*map(shipped, shipped_names()), *self._declared.values())
+            for alias in definition.aliases
+        }
         self._made: dict[tuple[str, str | None], RecordSource] = {}
 
     def named(self, name: str, cluster: str | None = None) -> RecordSource | None:
@@ -137,6 +142,10 @@ class Sources:
         made = make_source(definition, options, now=self._now)
         self._made[name, cluster] = made
         return made
+
+    def known_as(self, name: str) -> RecordSource | None:
+        """The source of this name, or that whose records senders call so; None if there is none."""
+        return self.named(self._aliases.get(name.lower(), name))
 
     def copies(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """By the first word of categories: paths below `data`, and the members they repeat."""

@@ -55,11 +55,13 @@ class NotMapped(NamedTuple):
 
 class Owner(NamedTuple):
     """Whose records are: those that name no tenant are `tenant`'s, or all of them (`fixed`).
-    `category`: that of all events, "" for what their source says."""
+    `category`: that of all events, "" for what their source says; `event_id` their id in the same
+    way, where one record is sent with an id of its own."""
 
     tenant: str = DEFAULT_TENANT
     fixed: bool = False
     category: str = ""
+    event_id: str = ""
 
 
 ANYBODY = Owner()
@@ -101,7 +103,7 @@ class RecordSource:
         """
         raw = raw.strip()
         try:
-            if raw[:1] == b"{" and (len(raw) < _LARGE or self._is_one(raw)):
+            if raw[:1] == b"{" and (len(raw) < _LARGE or self.knows(raw)):
                 try:
                     found = self._mapped(raw, owner)
                 except Refused as refused:
@@ -179,7 +181,7 @@ class RecordSource:
                 else:
                     yield from self.map(item, owner, most)
             return
-        found = Opener(self._envelopes, self._is_one, most, self._read).records(raw)
+        found = Opener(self._envelopes, self.knows, most, self._read).records(raw)
         if found is None:
             try:
                 checked_record(raw)
@@ -212,7 +214,8 @@ class RecordSource:
         needs = f": needs {self.definition.needs}" if self.definition.needs else ""
         return Refused("", f"not a record of {self.definition.title}{needs}")
 
-    def _is_one(self, raw: bytes) -> bool:
+    def knows(self, raw: bytes) -> bool:
+        """Whether these bytes are a record of this source, without an envelope."""
         try:
             record = decoded_shallowly(raw)
         except _ERRORS:
@@ -220,8 +223,8 @@ class RecordSource:
         return type(record) is dict and self._is_record(self._seen(record))
 
     def _may_be_one(self, raw: bytes) -> bool:
-        """`_is_one`, also for what lenient parsers alone read."""
-        if self._is_one(raw):
+        """`knows`, also for what lenient parsers alone read."""
+        if self.knows(raw):
             return True
         try:
             record = json.loads(raw)
@@ -299,7 +302,9 @@ class RecordSource:
             members.tenant = owner.tenant
         if owner.category:
             members.category = owner.category
-        if members.id is UNSET:
+        if owner.event_id:
+            members.id = owner.event_id
+        elif members.id is UNSET:
             members.id = f"sha256-{digest(identity)}"
         data = one_line(raw)
         if self._has_time and members.time is UNSET:

@@ -16,6 +16,23 @@ ACTIONS_OF = {
     "ingestRecords": ("ingest",),
     "ingestRecordsOfCluster": ("ingest",),
     "receiveLogs": ("ingest",),
+    **dict.fromkeys(
+        (
+            "hec",
+            "hecV1",
+            "hecEvent",
+            "hecEventV1",
+            "hecRaw",
+            "hecRawV1",
+            "hecAck",
+            "hecAckV1",
+            "bulk",
+            "bulkPut",
+            "bulkOfIndex",
+            "bulkOfIndexPut",
+        ),
+        ("ingest",),
+    ),
     "pull": ("pull",),
     "event": ("pull",),
     "stream": ("stream",),
@@ -70,6 +87,7 @@ async def call(gateway: Gateway, route: Route, key: str | None, query: str = "")
     """A request that gets no further than to be let in, or that changes nothing."""
     path = route.documented_path.replace("{id}", "x").replace("{name}", "x")
     path = path.replace("{secret}", "x").replace("{source}", "x").replace("{cluster}", "x")
+    path = path.replace("{index}", "x")
     wants_nothing = {"Accept": "image/png"}
     return await gateway.request(
         route.method, path + query, key=key, json={}, headers=wants_nothing
@@ -100,11 +118,10 @@ async def test_a_key_without_the_action_of_a_route_is_refused(gateway: Gateway) 
     }
     for route in WITH_KEY:
         answer = await call(gateway, route, keys[route.actions])
-        if route.refusals_as is not None:
-            assert (answer.status, b"action_not_granted" in answer.body) == (403, True)
-            continue
-        problem = answer.problem(403, "action_not_granted")
-        assert problem["action"] == route.actions[-1], route.name
+        if route.refusals_as is None:
+            problem = answer.problem(403, "action_not_granted")
+            assert problem["action"] == route.actions[-1], route.name
+        assert answer.status == 403, route.name
 
 
 async def test_a_key_with_one_of_the_actions_of_a_route_is_let_in(gateway: Gateway) -> None:

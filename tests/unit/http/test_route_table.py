@@ -11,7 +11,10 @@ from gateway.http.routes.table import ROUTES
 from tests.support.gateway_process import ROOT
 from tests.support.http_reference import page
 
-NEEDS_NO_KEY = {"/", "/healthz", "/readyz", "/metrics", "/openapi.json"}
+NEEDS_NO_KEY = {
+    "/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/services/collector/health",
+    "/services/collector/health/1.0",
+}  # fmt: skip
 
 
 def test_deploy_http_md_is_current() -> None:

@@ -32,6 +32,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     },
     "cloudevents": {"specversion": "1.0", "id": "1", "source": "/s", "type": "com.x.user.made"},
     "ecs": {"@timestamp": "2026-01-01T00:00:00Z", "event": {"action": "user-login"}},
+    "elasticsearch": {"@timestamp": "2026-01-01T00:00:00Z", "message": "hello"},
     "entra": {
         "id": "1", "activityDisplayName": "Add user", "activityDateTime": "2026-01-01T00:00:00Z",
     },
@@ -61,6 +62,7 @@ RECORDS: dict[str, dict[str, Any]] = {
         "context": {"location": {"id": "T1"}},
     },
     "snowflake": {"EVENT_ID": "1", "EVENT_TYPE": "LOGIN", "USER_NAME": "u", "IS_SUCCESS": "YES"},
+    "splunk_hec": {"time": 1767225600.5, "event": {"a": 1}},
     "syslog": {"line": "<13>..", "timestamp": "2026-01-01T00:00:00Z", "json": {}},
     "teleport": {
         "uid": "1", "event": "user.login", "code": "T1000I", "time": "2026-01-01T00:00:00Z",
@@ -69,6 +71,13 @@ RECORDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 OUTCOMES: list[tuple[str, dict[str, Any], str]] = [
+    ("elasticsearch", {}, "unknown"),
+    ("elasticsearch", {"event": {"outcome": "failure"}}, "failure"),
+    ("splunk_hec", {}, "unknown"),
+    ("splunk_hec", {"event": "a text"}, "unknown"),
+    ("splunk_hec", {"event": {"status": "Succeeded"}}, "success"),
+    ("splunk_hec", {"event": {"result": "blocked"}}, "denied"),
+    ("splunk_hec", {"event": {}, "fields": {"outcome": "failed"}}, "failure"),
     ("atlassian", {}, "success"),
     ("atlassian", {"attributes": {"action": "login_failed", "actor": {}}}, "failure"),
     ("auditd", {"SYSCALL": {"SYSCALL": "open", "success": "yes"}}, "success"),
@@ -198,6 +207,10 @@ SEVERITIES: list[tuple[str, dict[str, Any], int]] = [
     ("journald", {"PRIORITY": "6"}, 1),
     ("ocsf", {"severity_id": 5}, 5),
     ("okta", {"severity": "WARN"}, 3),
+    ("elasticsearch", {"severity": "err"}, 4),
+    ("elasticsearch", {"log": {"syslog": {"severity": {"code": 0}}}}, 6),
+    ("splunk_hec", {"event": {"severity": 5}}, 5),
+    ("splunk_hec", {"event": {"level": "WARNING"}}, 3),
     ("okta", {"severity": "ERROR"}, 4),
     ("otlp", {"severityNumber": 9}, 1),
     ("otlp", {"severityNumber": 12}, 2),
@@ -378,9 +391,8 @@ def test_what_hides_a_member_hides_what_it_was_taken_from(name: str, member: str
     declare_copies(Sources({}).copies())
     definition = shipped(name)
     if not definition.root:
-        assert name in ("ecs", "ocsf", "cloudevents", "otlp"), (
-            "their categories are those of anybody"
-        )
+        anybodys = ("cloudevents", "ecs", "elasticsearch", "ocsf", "otlp", "splunk_hec")
+        assert name in anybodys, "their categories are those of anybody"
         return
     if member not in definition.members:
         return
