@@ -231,7 +231,7 @@ async def _reseal(settings: Settings, peppers: Peppers) -> None:
     if has_keys(settings):
         async with key_store(settings, change=True) as (keys, _):
             if await keys.note(KIND, NAME):
-                await keys.update_notes(KIND, {NAME: resealed_note(peppers)})
+                await keys.update_notes(KIND, {NAME: resealed_note(peppers)}, erases=True)
     from gateway.adapters.files.folder import DataFolder
     from gateway.runtime.stores import open_destinations
 

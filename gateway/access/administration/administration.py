@@ -228,7 +228,7 @@ class Administration:
     async def forget_pseudonyms(self, version: int) -> None:
         """Destroy the secret of a version that has ended, for good."""
         micros = int(self._clock.now() * 1_000_000)
-        await self._change_pseudonyms(pseudonym_secrets.forgotten(version, micros))
+        await self._change_pseudonyms(pseudonym_secrets.forgotten(version, micros), erases=True)
         await self._record_pseudonyms("forgotten", version)
 
     async def pseudonym_versions(self) -> list[VersionStanding]:
@@ -243,8 +243,9 @@ class Administration:
             await self._change_pseudonyms(pseudonym_secrets.begun(await self._pepper()))
             await self._record_pseudonyms("begun", 1)
 
-    async def _change_pseudonyms(self, change: Noting) -> None:
-        await self._store.update_notes(pseudonym_secrets.KIND, {pseudonym_secrets.NAME: change})
+    async def _change_pseudonyms(self, change: Noting, *, erases: bool = False) -> None:
+        kind, name = pseudonym_secrets.KIND, pseudonym_secrets.NAME
+        await self._store.update_notes(kind, {name: change}, erases=erases)
 
     async def _record_pseudonyms(self, what: str, version: int) -> None:
         """Record a change of the secrets. It is durable then, and the note written before it,

@@ -136,8 +136,11 @@ class Notes(Protocol):
         """Notes of a kind by name, in a fixed order of names: those behind `after`, at most so
         many."""
 
-    async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
-        """Update notes by name, in one change."""
+    async def update_notes(
+        self, kind: str, updates: Mapping[str, Noting], *, erases: bool = False
+    ) -> None:
+        """Update notes by name, in one change. `erases`: of what stood there before nothing is left
+        in SQLite's files; PostgreSQL keeps it until it has no use for it any more."""
 
 
 class KeysAndRoles(StoredKeys, StoredRoles, UnrecordedChanges, Notes, Protocol):

@@ -231,7 +231,9 @@ class PostgresKeys:
             rows = await connection.fetch(sql, kind, after, most)
         return {row["name"]: row["document"] for row in rows}
 
-    async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
+    async def update_notes(
+        self, kind: str, updates: Mapping[str, Noting], *, erases: bool = False
+    ) -> None:
         async with (
             self._database.connection("the notes were not kept") as connection,
             connection.transaction(),

@@ -35,6 +35,23 @@ def open_writer(path: Path, schema: str) -> apsw.Connection:
         raise unavailable(error, f"{path} cannot be opened") from error
 
 
+def open_secret_writer(path: Path, schema: str) -> apsw.Connection:
+    """Connection as of `open_writer`, to a file that holds secrets: what it deletes or replaces is
+    overwritten."""
+    connection = open_writer(path, schema)
+    connection.pragma("secure_delete", True)
+    return connection
+
+
+def empty_write_ahead_log(connection: apsw.Connection) -> None:
+    """Bring all that is committed into the database, and leave nothing beside it. Whoever reads for
+    seconds just now keeps a part of it until the next time."""
+    try:
+        connection.pragma("wal_checkpoint", "truncate")
+    except apsw.Error as error:
+        _LOGGER.warning("what was replaced stays beside the database for a while: %s", error)
+
+
 def _open_writer(path: Path, schema: str) -> apsw.Connection:
     keep_private(path)
     connection = apsw.Connection(str(path))

@@ -25,7 +25,13 @@ from gateway.access.keys.operator import Actor
 from gateway.access.keys.stored_grant import encode_key, encode_role
 from gateway.access.keys.unreadable import check_readable, read_change, read_key, read_role
 from gateway.adapters.files.same_file import SameFile
-from gateway.adapters.sqlite.database import open_reader, open_writer, unavailable, writing
+from gateway.adapters.sqlite.database import (
+    empty_write_ahead_log,
+    open_reader,
+    open_secret_writer,
+    unavailable,
+    writing,
+)
 from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.errors import Conflict
 from gateway.histogram import Histogram
@@ -51,7 +57,7 @@ class SqliteKeys:
         try:
             # The first to open brings the schema up to date.
             self._changing = self._thread(
-                "keys", lambda: open_writer(path, "sqlite_keys"), self.commit_seconds
+                "keys", lambda: open_secret_writer(path, "sqlite_keys"), self.commit_seconds
             )
             # Not timed, as notes are written without sync.
             self._noting = self._thread("key-notes", lambda: _open_notes(path))
@@ -233,7 +239,9 @@ class SqliteKeys:
 
         return await self._reading.use(work, _UNREADABLE_NOTES)
 
-    async def update_notes(self, kind: str, updates: Mapping[str, Noting]) -> None:
+    async def update_notes(
+        self, kind: str, updates: Mapping[str, Noting], *, erases: bool = False
+    ) -> None:
         def work(connection: apsw.Connection) -> None:
             with writing(connection):
                 for name, noting in updates.items():
@@ -244,6 +252,8 @@ class SqliteKeys:
                     else:
                         sql = "INSERT OR REPLACE INTO note VALUES (?, ?, ?)"
                         connection.execute(sql, (kind, name, made))
+            if erases:
+                empty_write_ahead_log(connection)
 
         await self._noting.use(work, "the notes were not kept")
 
@@ -305,7 +315,7 @@ class SqliteKeys:
 
 def _open_notes(path: Path) -> apsw.Connection:
     """Connection without sync: notes are frequent, and a crash of the machine may lose them."""
-    connection = open_writer(path, "sqlite_keys")
+    connection = open_secret_writer(path, "sqlite_keys")
     connection.pragma("synchronous", "normal")
     return connection
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.adapters.files.same_file import SameFile
-from gateway.adapters.sqlite.database import open_writer, writing
+from gateway.adapters.sqlite.database import empty_write_ahead_log, open_secret_writer, writing
 from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.delivery.destination import Destination, decode_destination, decode_destinations
 from gateway.delivery.ports import DeadLetter, DestinationChange
@@ -68,13 +68,16 @@ class SqliteDestinations:
                 revision = _number(connection, _NEXT)
                 if after is None:
                     connection.execute("DELETE FROM destination WHERE name = ?", (name,))
-                    return None
-                after = replace(after, revision=revision)
-                connection.execute(
-                    "INSERT INTO destination VALUES (?, ?)"
-                    " ON CONFLICT (name) DO UPDATE SET document = excluded.document",
-                    (name, _encode(after)),
-                )
+                else:
+                    after = replace(after, revision=revision)
+                    connection.execute(
+                        "INSERT INTO destination VALUES (?, ?)"
+                        " ON CONFLICT (name) DO UPDATE SET document = excluded.document",
+                        (name, _encode(after)),
+                    )
+            if before is not None and (after is None or after.secrets != before.secrets):
+                # Those that it had are of no use any more.
+                empty_write_ahead_log(connection)
             return after
 
         return await self._thread.use(work, _UNCHANGED)
@@ -149,7 +152,7 @@ class SqliteDestinations:
 
 
 def _open(path: Path) -> apsw.Connection:
-    connection = open_writer(path, "sqlite_destinations")
+    connection = open_secret_writer(path, "sqlite_destinations")
     connection.pragma("foreign_keys", True)
     return connection
 
