@@ -29,8 +29,10 @@ from gateway.streaming.live.subscription import Subscription
 from gateway.wire.framing import CONSUMER_DELETED, REWOUND, TAKEN_OVER, End
 
 _TICK_SECONDS = 1.0
-# For how long an acknowledgement waits for others.
+# For how long an acknowledgement waits for others, and least from one transaction to the next: so
+# that there are at most twenty a second, however many readers wait for an answer.
 _TOGETHER_SECONDS = 0.04
+_BETWEEN_SECONDS = 0.05
 _POLL_SECONDS = 0.25
 # For how long what was sent by another process may not be stored yet: of a page it is within a
 # second, of a stream with the renewal of its claim, at the latest.
@@ -275,17 +277,21 @@ class ConsumerClaims:
 
     async def run(self) -> None:
         """Store what moves, until cancelled."""
-        ticked_at = self._clock.monotonic()
+        ticked_at = stored_at = self._clock.monotonic()
         while True:
             seconds = until_next_poll(self._clock, _TICK_SECONDS)
             await self._hurried.until(lambda: self._hurries, seconds)
+            pause = stored_at + _BETWEEN_SECONDS - self._clock.monotonic()
             if self._hurries:
-                await self._clock.sleep(_TOGETHER_SECONDS)
+                pause = max(pause, _TOGETHER_SECONDS)
+            if pause > 0:
+                await self._clock.sleep(pause)
             tick = self._clock.monotonic() - ticked_at >= _TICK_SECONDS
             if tick:
                 ticked_at = self._clock.monotonic()
                 self.tick()
             if tick or self._hurries:
+                stored_at = self._clock.monotonic()
                 await self.flush(watch=tick)
 
     def tick(self) -> None:

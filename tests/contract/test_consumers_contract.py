@@ -17,9 +17,12 @@ from gateway.errors import Conflict
 from gateway.streaming.consumers.ports import Consumers, RowChange
 from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow, Move
 from tests.contract.conftest import POSTGRES
+from tests.support.consumer_process import PassingClock, Process
+from tests.support.examples import examples
 from tests.support.services.postgres import PostgresServer
 from tests.support.store_connections import connections
 
+_MANY = examples(1000, share=20)
 OWNER = "7kQ2mZ0aB1cD"
 SIEM = ConsumerKey(OWNER, "siem")
 Connect = Callable[[], Awaitable[Consumers]]
@@ -165,6 +168,28 @@ async def test_one_transaction_stores_all_moves(consumers: Consumers) -> None:
     ]
     assert [after[key] for key in sorted(keys)] == expected
     assert await consumers.all() == expected
+
+
+async def test_many_consumers_that_acknowledge_are_one_transaction_a_second(
+    consumers: Consumers,
+) -> None:
+    process = Process(consumers, PassingClock())
+    keys = [ConsumerKey(f"owner{number % 70}", f"c{number}") for number in range(_MANY)]
+    readers = [(await process.read(key))[0] for key in keys]
+    before = commits(consumers)
+    for second in range(1, 4):
+        for reader in readers:
+            for offset in range(10 * second, 10 * second + 5):
+                reader.delivered(offset, [offset], 100)
+                reader.acknowledge(offset)
+        await process.second()
+        assert commits(consumers) == before + second
+    rows = await consumers.all()
+    assert {row.cursor for row in rows} == {cursor(34)}
+    # Nothing moves, and no claim is to be renewed: nothing is written.
+    await process.second()
+    await process.claims.flush(watch=True)
+    assert commits(consumers) <= before + 4
 
 
 async def test_a_move_of_an_earlier_generation_changes_nothing(consumers: Consumers) -> None:

@@ -13,103 +13,23 @@ from typing import Any
 import pytest
 
 from gateway.adapters.sqlite.consumers import SqliteConsumers
-from gateway.clock import SystemClock
-from gateway.cursor import format_cursor
 from gateway.errors import Conflict, Unavailable
 from gateway.streaming.consumer_claims import ConsumerClaims
 from gateway.streaming.consumer_pages import ConsumerPages, GivenPage
-from gateway.streaming.consumer_reader import ConsumerReader
 from gateway.streaming.consumers import claims as claims_module
-from gateway.streaming.consumers.claims import ClaimingReader, ConsumerClaim
 from gateway.streaming.consumers.options import EXPLICIT, PONG, ConsumerOptions
 from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow, Move
-from gateway.wire.framing import ACK_TIMEOUT, TAKEN_OVER, End
+from gateway.wire.framing import ACK_TIMEOUT, TAKEN_OVER
+from tests.support.consumer_process import (
+    PassingClock,
+    Process,
+    claim_of,
+    commits,
+    cursor,
+)
+from tests.support.machine_time import eventually
 
-EPOCH = "abcdefghjk"
 PING_BYTES = slice(2, 10)
-
-
-def cursor(offset: int) -> str:
-    return format_cursor(EPOCH, offset)
-
-
-class PassingClock(SystemClock):
-    """The machine's clock, which a test may set forward."""
-
-    passed = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.passed
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.passed
-
-
-class Peer:
-    """The stream of a reader, and what its peer was sent. Stands for hub and subscription."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.said: list[tuple[str, Any]] = []
-        self.ended: End | None = None
-        self.sink = self
-
-    # Whether it has taken what was written.
-    clear = True
-
-    def write(self, data: bytes) -> bool:
-        self.written.append(data)
-        return True
-
-    def end(self, subscription: Any, end: End) -> None:
-        self.ended = end
-
-    def send_control(self, subscription: Any, kind: str, members: Any) -> None:
-        self.said.append((kind, members))
-
-
-class Process:
-    """One process of a gateway."""
-
-    def __init__(self, store: SqliteConsumers, clock: PassingClock) -> None:
-        self.store = store
-        self.clock = clock
-        self.claims = ConsumerClaims(store, clock, 10_000)
-
-    async def read(
-        self,
-        key: ConsumerKey,
-        mode: str = EXPLICIT,
-        options: ConsumerOptions = ConsumerOptions(),  # noqa: B008
-        **claim: Any,
-    ) -> tuple[ConsumerReader, Peer]:
-        row = await self.claims.claim(claim_of(key, **claim))
-        reader, peer = self.reader(row, mode, options), Peer()
-        reader.attach(peer, peer)  # type: ignore[arg-type]
-        self.claims.hold(reader)
-        return reader, peer
-
-    def reader(
-        self,
-        row: ConsumerRow,
-        mode: str,
-        options: ConsumerOptions = ConsumerOptions(),  # noqa: B008
-    ) -> ConsumerReader:
-        return ConsumerReader(row, mode, options, self.clock, self.claims.hurry)
-
-    async def second(self) -> None:
-        """Let a second pass, and store what has moved."""
-        self.clock.passed += 1.0
-        self.claims.tick()
-        await self.claims.flush(watch=True)
-
-
-def claim_of(key: ConsumerKey, *, answers: bool = True, **members: Any) -> ConsumerClaim:
-    reader = ClaimingReader(id=f"{id(members)}-{claim_of.__name__}-{next(_IDS)}", answers=answers)
-    return ConsumerClaim(key, reader, "{}", cursor(0))._replace(**members)
-
-
-_IDS = iter(range(10**9))
 KEY = ConsumerKey("k" * 12, "siem")
 
 
@@ -124,34 +44,6 @@ async def processes(tmp_path: Path, clock: PassingClock) -> AsyncIterator[list[P
     yield [Process(store, clock) for store in stores]
     for store in stores:
         await store.close()
-
-
-def commits(process: Process) -> float:
-    return sum(process.store.commit_seconds.cells[:-1])
-
-
-async def test_a_thousand_consumers_that_acknowledge_are_one_transaction_a_second(
-    processes: list[Process],
-) -> None:
-    process = processes[0]
-    readers = [
-        (await process.read(ConsumerKey(f"owner{number % 70}", f"c{number}")))[0]
-        for number in range(1000)
-    ]
-    before = commits(process)
-    for second in range(1, 4):
-        for reader in readers:
-            for offset in range(10 * second, 10 * second + 5):
-                reader.delivered(offset, [offset], 100)
-                reader.acknowledge(offset)
-        await process.second()
-        assert commits(process) == before + second
-    rows = await process.store.all()
-    assert {row.cursor for row in rows} == {cursor(34)}
-    # Nothing moves, and no claim is to be renewed: nothing is written.
-    await process.second()
-    await process.claims.flush(watch=True)
-    assert commits(process) <= before + 4
 
 
 async def test_where_nothing_moves_only_claims_are_renewed(processes: list[Process]) -> None:
@@ -177,6 +69,38 @@ async def test_acknowledgements_that_are_waited_for_are_stored_together(
     running.cancel()
     assert {row.cursor for row in rows} == {cursor(7)}
     assert commits(process) - before <= 2
+
+
+async def test_readers_that_always_wait_for_an_answer_cost_twenty_transactions_a_second(
+    tmp_path: Path,
+) -> None:
+    class Hasty(PassingClock):
+        """Each wait has passed at once."""
+
+        async def sleep(self, seconds: float) -> None:
+            self.passed += seconds
+            await asyncio.sleep(0)
+
+    store, clock = SqliteConsumers(tmp_path / "consumers.db"), Hasty()
+    process = Process(store, clock)
+
+    async def acknowledge(key: ConsumerKey) -> None:
+        for offset in range(1, 1000):
+            await process.claims.acknowledge(key, cursor(offset))
+
+    keys = [ConsumerKey(f"owner{number}", "c") for number in range(5)]
+    for key in keys:
+        reader, _ = await process.read(key)
+        reader.delivered(1000, range(1, 1000), 100)
+    before, began = commits(process), clock.monotonic()
+    tasks = [asyncio.ensure_future(one) for one in (process.claims.run(), *map(acknowledge, keys))]
+    await eventually(lambda: commits(process) - before >= 60)
+    made = commits(process) - before
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert made <= 20 * (clock.monotonic() - began) + 1
+    await store.close()
 
 
 async def test_an_answered_acknowledgement_is_durable(processes: list[Process]) -> None:
