@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from gateway.ingest.compressed import Damaged, NotPlain, joined, plain_files
-from gateway.ingest.split import is_whole, items_of, text_inside, too_many
+from gateway.ingest.split import Steps, items_in_steps, text_inside, too_many, whole_in_steps
 
 # A document or a line. CloudTrail's documents hold 50 MB at most.
 MAX_UNIT_BYTES = 256 * 1024 * 1024
@@ -63,13 +63,17 @@ class Unreadable:
 
 def read_text(
     text: bytes, most: int, goes_on: GoesOn | None = None
-) -> Iterator[Record | Unreadable]:
-    """Records of a text in memory, which is not looked at as compressed.
+) -> Iterator[Record | Unreadable | None]:
+    """Records of a text in memory, which is not looked at as compressed; None wherever others may
+    have their turn.
 
     Raises `PayloadTooLarge` if one array or line has more than `most` items.
     """
-    for line, unit in _units(io.BytesIO(text), goes_on, most):
-        yield from _records(line, unit, most, goes_on is not None)
+    for found in _units(io.BytesIO(text), goes_on, most):
+        if found is None:
+            yield None
+        else:
+            yield from _records(*found, most, goes_on is not None)
 
 
 def read_records(
@@ -90,7 +94,7 @@ def read_lines(
     """Records of lines of a file, the first of which has this number; none spans lines, but for
     `goes_on`."""
     for line, unit in _lines(io.BytesIO(text), number, goes_on):
-        yield from _records(line, unit, None, goes_on is not None)
+        yield from filter(None, _records(line, unit, None, goes_on is not None))
 
 
 def closed_length(text: bytes, goes_on: GoesOn | None = None) -> int:
@@ -113,33 +117,37 @@ def _read_plain(stream: io.BufferedIOBase, goes_on: GoesOn | None) -> Iterator[R
     line = 1
     while True:
         try:
-            line, unit = next(units)
+            found = next(units)
         except StopIteration:
             return
         except Damaged as error:
             yield Unreadable(line, None, b"", str(error))
             return
+        if found is None:
+            continue
+        line, unit = found
         if len(unit) > MAX_UNIT_BYTES:
             reason = f"longer than {MAX_UNIT_BYTES} bytes without a line break"
             yield Unreadable(line, None, unit[:_SHOWN_OF_A_LONG_LINE], reason)
         else:
-            yield from _records(line, unit, None, goes_on is not None)
+            yield from filter(None, _records(line, unit, None, goes_on is not None))
 
 
 def _units(
     stream: io.BufferedIOBase, goes_on: GoesOn | None, most: int | None = None
-) -> Iterator[tuple[int, bytes]]:
-    """`(line number, text)` of each line, or of the one document that spans lines."""
+) -> Iterator[tuple[int, bytes] | None]:
+    """`(line number, text)` of each line, or of the one document that spans lines; None wherever
+    others may have their turn."""
     lines = _lines(stream, 1, goes_on)
     for number, head in lines:
         is_text = goes_on is not None and not is_json(head)
-        if is_text or len(head) > MAX_UNIT_BYTES or _values(head, most)[1] is None:
+        if is_text or len(head) > MAX_UNIT_BYTES or (yield from _values(head, most))[1] is None:
             yield number, head
             break
         # This is either a document of several lines or NDJSON with a broken first line.
         rest = stream.read(MAX_UNIT_BYTES - len(head))
         document = head + b"\n" + rest
-        if _values(document, most)[1] is None:
+        if (yield from _values(document, most))[1] is None:
             yield number, document
             return
         yield number, head
@@ -188,7 +196,7 @@ def _with_following(stream: io.BufferedIOBase, raw: bytes, goes_on: GoesOn) -> t
     return b"".join(parts), added
 
 
-def _values(text: bytes, most: int | None = None) -> tuple[list[bytes], str | None, bytes]:
+def _values(text: bytes, most: int | None = None) -> Steps[tuple[list[bytes], str | None, bytes]]:
     """JSON values that follow each other in `text`, the error after them, and the remainder.
 
     The error says why the remainder is not a JSON value; `None, b""` if nothing remains.
@@ -196,7 +204,7 @@ def _values(text: bytes, most: int | None = None) -> tuple[list[bytes], str | No
     try:
         _any_value.decode(text)
     except RecursionError:
-        if is_whole(text):
+        if (yield from whole_in_steps(text)):
             return [text], None, b""
         return [], "not valid JSON, and nested deeper than can be said of it", text
     except _JSON_ERRORS as error:
@@ -220,6 +228,7 @@ def _values(text: bytes, most: int | None = None) -> tuple[list[bytes], str | No
         if most is not None and len(values) > most:
             raise too_many(most)
         begin = _past_space(whole, end)
+        yield None
     return values, None, b""
 
 
@@ -236,17 +245,17 @@ def is_json(unit: bytes) -> bool:
 
 def _records(
     line: int, unit: bytes, most: int | None, has_text: bool
-) -> Iterator[Record | Unreadable]:
+) -> Iterator[Record | Unreadable | None]:
     if has_text and not is_json(unit):
         yield Record(line, None, unit)
         return
-    values, reason, rest = _values(unit, most)
+    values, reason, rest = yield from _values(unit, most)
     if not values and (inside := text_inside(unit)) is not None and inside != unit:
         yield from _records(line, inside, most, False)
         return
     place = 0
     for value in values:
-        items = items_of(value, most)
+        items = yield from items_in_steps(value, most)
         alone = items is None and len(values) == 1 and reason is None
         for raw in [value] if items is None else items:
             place += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator
+from typing import TypeVar
 
 import msgspec
 
@@ -33,9 +34,16 @@ _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _STRUCTURE = re.compile(rb'[][{}",]')
 _QUOTE, _CLOSES_ARRAY = b'"]'
 _OPEN, _CLOSE, _BEHIND_ITEM = b"[{", b"]}", b",]"
+# Objects that are made to count them.
+_MOST_COUNTED = 400_000
 # Brackets and quotes between two turns.
 _LOOKS_AT_ONCE = 256
 _SCALAR = rb'[^][ \t\n\r{}",]++[ \t\n\r]*+'
+
+
+_Result = TypeVar("_Result")
+# Long work: wherever it yields, others may have their turn.
+Steps = Generator[None, None, _Result]
 
 
 class _Object(msgspec.Struct, gc=False):
@@ -193,12 +201,28 @@ def _loose_items(body: bytes, at: int, made: int) -> Generator[list[bytes], None
 
 def is_whole(text: bytes) -> bool:
     """Whether the text is one item with nothing after it, by brackets and quotes alone."""
+    return done_at_once(whole_in_steps(text))
+
+
+def whole_in_steps(text: bytes) -> Steps[bool]:
+    """See `is_whole`."""
     ending = _end_of_item(text + b",", 0)
     while True:
         try:
             next(ending)
         except StopIteration as done:
             return bool(done.value == len(text))
+        yield None
+
+
+def done_at_once(steps: Steps[_Result]) -> _Result:
+    """Result of steps between which nobody else has a turn."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: _Result = done.value
+            return result
 
 
 def _end_of_item(body: bytes, at: int) -> Generator[list[bytes], None, int]:
@@ -323,16 +347,38 @@ def items_of(array: bytes, most: int | None = None) -> list[bytes] | None:
     """The items of a JSON array, also where one is invalid or nested deeper than decoders go; None
     if it is no array. Raises `PayloadTooLarge` if there are more than `most`, before it makes them.
     """
+    return done_at_once(items_in_steps(array, most))
+
+
+def items_in_steps(array: bytes, most: int | None = None) -> Steps[list[bytes] | None]:
+    """See `items_of`."""
     if array.lstrip()[:1] != b"[":
         return None
-    if most is None or array.count(b",") < most:
+    if most is None or array.count(b",") < most or _has_few_objects(array, most):
         try:
             return [bytes(item) for item in _LIST.decode(array)]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass
     most = len(array) if most is None else most
+    found: list[bytes] = []
     try:
-        pieces = pieces_of(array.strip(), lines=False, most=most, loosely=True)
-        return [item for piece in pieces for item in piece]
+        for piece in pieces_of(array.strip(), lines=False, most=most, loosely=True):
+            found += piece
+            yield None
     except InvalidRequest:
         return None
+    return found
+
+
+def _has_few_objects(array: bytes, most: int) -> bool:
+    """Whether all items are objects, and not more than `most`, as far as that is told quickly.
+    Raises `PayloadTooLarge` for more."""
+    if array.count(b"{") > _MOST_COUNTED:
+        return False
+    try:
+        count = len(_OBJECTS.decode(array))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    if count > most:
+        raise too_many(most)
+    return True

@@ -157,6 +157,9 @@ class Decoder:
         slices.start()
         index = size = 0
         for unit in read_text(body, most, source.goes_on):
+            if unit is None:
+                await slices.rest()
+                continue
             if isinstance(unit, Unreadable):
                 made: Iterable[Mapped | NotMapped] = (NotMapped(unit.raw, "", unit.reason),)
             elif len(unit.raw) < LARGE_UNIT:

@@ -199,6 +199,31 @@ def test_what_is_deep_and_no_json_is_no_record() -> None:
 
 @pytest.mark.parametrize("text", [b"{} " * 11, b"[" + b"{}," * 10 + b"{}]"])
 def test_values_of_a_text_in_memory_are_counted_before_all_are_made(text: bytes) -> None:
-    assert len([*read_text(b"{} " * 10, 10)]) == 10
+    assert len([*filter(None, read_text(b"{} " * 10, 10))]) == 10
     with pytest.raises(PayloadTooLarge, match="more than 10 events"):
         list(read_text(text, 10))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+        b"[" + b"[" * 20_000 + b"]" * 20_000 + b"]",
+        b"[" + b",".join([b'{"x":[' + b",".join([b"{}"] * 100) + b"]}"] * 200) + b",1]",
+        b"{} " * 9_000,
+    ],
+    ids=["a deep object", "a deep list", "lists of objects", "values behind each other"],
+)
+def test_others_have_turns_while_what_is_made_for_it_is_read(text: bytes) -> None:
+    found = list(read_text(text, 10_000))
+    assert found.count(None) > 50
+    assert len(found) > found.count(None)
+
+
+def test_an_ordinary_list_is_read_at_once_also_where_its_objects_have_lists() -> None:
+    items = [b'{"x":[{"a":1},{"b":[2,3]}]}'] * 5_000
+    found = list(read_text(b"[" + b",".join(items) + b"]", 5_000))
+    assert len(found) == 5_000
+    assert None not in found
+    with pytest.raises(PayloadTooLarge):
+        list(read_text(b"[" + b",".join(items) + b"]", 4_999))
