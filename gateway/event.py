@@ -126,6 +126,11 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     tail: bytes
     content: bytes = b""
 
+    def under(self, event_id: str) -> Draft:
+        """This draft with another id."""
+        tail = id_member(event_id) + self.tail[len(id_member(self.id)) :]
+        return msgspec.structs.replace(self, id=event_id, tail=tail)
+
     def stored(self, recorded_at: bytes, event_id: str | None = None) -> bytes:
         """JSON to store: all after the `cursor` member; under another id, if given."""
         tail = self.tail

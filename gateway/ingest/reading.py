@@ -140,8 +140,8 @@ def _units(
     others may have their turn."""
     lines = _lines(stream, 1, goes_on)
     for number, head in lines:
-        is_text = goes_on is not None and not is_json(head)
-        if is_text or len(head) > MAX_UNIT_BYTES or (yield from _values(head, most))[1] is None:
+        is_line = not is_json(head) or len(head) > MAX_UNIT_BYTES
+        if is_line or (yield from _values(head, most))[1] is None:
             yield number, head
             break
         # This is either a document of several lines or NDJSON with a broken first line.
@@ -249,9 +249,15 @@ def _records(
     if has_text and not is_json(unit):
         yield Record(line, None, unit)
         return
-    values, reason, rest = yield from _values(unit, most)
-    if not values and (inside := text_inside(unit)) is not None and inside != unit:
+    is_text = unit[:1] not in (b"{", b"[")
+    # A time in front begins as a number does.
+    if is_text and (inside := text_inside(unit)) is not None:
         yield from _records(line, inside, most, False)
+        return
+    values, reason, rest = yield from _values(unit, most)
+    if is_text:
+        reason = "a record is a JSON object" if values or reason is None else reason
+        yield Unreadable(line, None, unit, reason)
         return
     place = 0
     for value in values:

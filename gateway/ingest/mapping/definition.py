@@ -118,6 +118,8 @@ class SourceDefinition(msgspec.Struct, frozen=True, kw_only=True):
     needs: str = ""
     skip: Condition = ()
     envelopes: tuple[str, ...] = ()
+    # The list of which each item is an event of its own; "" for none.
+    parts: str = ""
     # What reads records that are text; "" where they are JSON.
     reader: str = ""
     # The member that may hold an event of a gateway, which then is the event; "" for none.

@@ -27,3 +27,11 @@ def marked(name: str, record: dict[str, Any]) -> str:
     mark = digest(record)[:_MARK_LENGTH]
     candidate = f"{name}~{mark}"
     return candidate if _ID.fullmatch(candidate) else f"sha256-{digest(record)}"
+
+
+def placed(name: str, place: int) -> str:
+    """Id of one of the events that have one name, by its place among them."""
+    candidate = f"{name}-{place}"
+    if _ID.fullmatch(candidate):
+        return candidate
+    return f"sha256-{hashlib.sha256(candidate.encode()).hexdigest()}"

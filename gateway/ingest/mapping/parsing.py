@@ -34,6 +34,7 @@ from gateway.ingest.mapping.definition import (
 )
 from gateway.ingest.mapping.path import (
     Condition,
+    Each,
     InvalidPath,
     Member,
     Path,
@@ -47,8 +48,8 @@ from gateway.ingest.mapping.values import CONVERSIONS, action, category, tenant
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _EVENT = (*SINGLE, *GROUPS, "targets", "copies")
 _TOP = (
-    "name", "title", "aliases", "documentation", "version", "when", "skip", "envelopes", "reader",
-    "native", "ignore_case", "root", "event",
+    "name", "title", "aliases", "documentation", "version", "when", "skip", "envelopes", "parts",
+    "reader", "native", "ignore_case", "root", "event",
 )  # fmt: skip
 _ORIGINS = ("path", "const", "template", "join", "any", "function")
 _VALUE = (*_ORIGINS, "with", "as", "table", "present", "absent", "default")
@@ -138,6 +139,7 @@ class _Reading:
             needs=_text((), content, "when"),
             skip=_condition(content, "skip"),
             envelopes=self._envelopes(content),
+            parts=_parts(content),
             reader=reader,
             native=_text((), content, "native"),
             ignore_case=content.get("ignore_case") is True,
@@ -304,6 +306,15 @@ def _template(keys: Keys, text: Any) -> Template:
         return parse_template(text)
     except InvalidPath as error:
         raise _Fault(keys, str(error)) from None
+
+
+def _parts(content: Mapping[str, Any]) -> str:
+    if not (text := _text((), content, "parts")):
+        return ""
+    steps = _path(("parts",), text).steps
+    if len(steps) != 2 or not isinstance(steps[0], Member) or not isinstance(steps[1], Each):
+        raise _Fault(("parts",), f"{text!r}: the name of a list is needed, such as events[]")
+    return steps[0].name
 
 
 def _condition(content: Mapping[str, Any], name: str) -> Condition:

@@ -101,9 +101,10 @@ class Opened(NamedTuple):
 
 
 class Opener:
-    """Opens envelopes until what is inside is a record. `most` bounds the items of a list; `read`
-    makes JSON of records that are text. With `strict` what is opened may be invalid JSON, as long
-    as it is clear where values end, and an object that has a member twice is none."""
+    """Opens envelopes until what is inside is a record of what `title` names. `most` bounds the
+    items of a list; `read` makes JSON of records that are text. With `strict` what is opened may be
+    invalid JSON, as long as it is clear where values end, and an object that has a member twice is
+    none."""
 
     def __init__(
         self,
@@ -113,7 +114,9 @@ class Opener:
         read: ReadText = lambda text: None,
         *,
         strict: bool = False,
+        title: str = "",
     ) -> None:
+        self._title = title
         self._envelopes = envelopes
         self._is_record = is_record
         self._most = most
@@ -139,7 +142,7 @@ class Opener:
         if title and self._is_bomb:
             raise Refused("", f"{title} whose text is too large when it is unpacked")
         if title:
-            raise Refused("", f"{title} around something that is no record of this source")
+            raise Refused("", f"{title} around something that is no record of {self._title}")
         return None
 
     def _holds_one(self, inner: list[bytes], depth: int) -> bool:
@@ -175,7 +178,7 @@ class Opener:
             inner = [members[first.name]]
             for step in envelope.steps[1:]:
                 inner = self._stepped(inner, step)
-            if inner or _is_empty(members[first.name], envelope):
+            if inner or self._is_empty(members[first.name], envelope):
                 yield Opened(envelope, [*self._read(inner, envelope, members)])
 
     def _stepped(self, values: list[bytes], step: Step) -> list[bytes]:
@@ -185,6 +188,17 @@ class Opener:
         if isinstance(step, Member) and any(found):
             found = [inner or [outer] for outer, inner in zip(values, found, strict=True)]
         return [value for inner in found for value in inner]
+
+    def _is_empty(self, value: bytes, envelope: Envelope) -> bool:
+        """Whether the list of records has none; what holds a single one is never empty."""
+        for step in envelope.steps[1:]:
+            if isinstance(step, Each):
+                return value == b"null" or (value[:1] == b"[" and not value[1:-1].strip())
+            found = [*self._step(value, step)]
+            if not found:
+                return False
+            value = found[0]
+        return False
 
     def _step(self, value: bytes, step: Step) -> Iterator[bytes]:
         if isinstance(step, Member):
@@ -267,13 +281,6 @@ def _members_once(raw: bytes) -> dict[str, bytes]:
     found = [(name, value) for name, value, _ in members_of(raw)]
     members = dict(found)
     return members if len(members) == len(found) else {}
-
-
-def _is_empty(value: bytes, envelope: Envelope) -> bool:
-    """Whether the list of records has none; what holds a single one is never empty."""
-    if len(envelope.steps) < 2 or not isinstance(envelope.steps[1], Each):
-        return False
-    return value == b"null" or (value[:1] == b"[" and not value[1:-1].strip())
 
 
 def _with_member(value: bytes, name: str, given: bytes, end: str) -> bytes:

@@ -16,11 +16,12 @@ from gateway.ingest.decode import decode_event, draft_of
 from gateway.ingest.mapping.code import Options
 from gateway.ingest.mapping.compiler import Functions, compile_fill, compile_test
 from gateway.ingest.mapping.definition import SourceDefinition
-from gateway.ingest.mapping.identity import digest
+from gateway.ingest.mapping.identity import digest, placed
 from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.marked import fitting, pruned
 from gateway.ingest.sources.envelopes import SHARED, Opener, parse_envelope
 from gateway.ingest.sources.own_events import draft_of_own, is_given_out
+from gateway.ingest.sources.parts import parts_of
 from gateway.ingest.sources.readers.record_reader import RECEIVED_AT, RecordReader
 from gateway.ingest.split import behind_runtime, items_of, one_line, text_inside
 from gateway.ingest.strict_json import Refused, TooMuch, checked_record
@@ -110,7 +111,7 @@ class RecordSource:
                     yield from self._behind(raw, owner, most, refused)
                     return
                 if found is not None:
-                    yield found
+                    yield from self._in_parts(found, owner, most)
                     return
             yield from self._inside(raw, owner, most)
         except Refused as refused:
@@ -131,7 +132,7 @@ class RecordSource:
         if found is None:
             raise refused
         for inner in found:
-            yield self._one(inner, owner)
+            yield from self._one(inner, owner, most)
 
     def draft(self, raw: bytes, owner: Owner = ANYBODY) -> Mapped:
         """Draft of one record without an envelope. Raises `Refused`."""
@@ -158,7 +159,7 @@ class RecordSource:
 
     def _inside(self, raw: bytes, owner: Owner, most: int | None) -> Iterator[Mapped | NotMapped]:
         if raw[:1] not in (b"{", b"[") and (made := self._read(raw)) is not None:
-            yield self._one(made, owner)
+            yield from self._one(made, owner, most)
             return
         text = raw if raw[:1] in (b"{", b"[") else text_inside(raw)
         if text is None:
@@ -181,7 +182,8 @@ class RecordSource:
                 else:
                     yield from self.map(item, owner, most)
             return
-        found = Opener(self._envelopes, self.knows, most, self._read).records(raw)
+        title = self.definition.title
+        found = Opener(self._envelopes, self.knows, most, self._read, title=title).records(raw)
         if found is None:
             try:
                 checked_record(raw)
@@ -190,7 +192,7 @@ class RecordSource:
                 return
             raise self._is_none()
         for inner in found:
-            yield self._one(inner, owner)
+            yield from self._one(inner, owner, most)
 
     def _read(self, raw: bytes) -> bytes | None:
         """Record of a text, as JSON; None if this source has none of text, or it is none."""
@@ -201,14 +203,37 @@ class RecordSource:
         record = self._reader.record(text)
         return None if record is None else _ENCODE(record)
 
-    def _one(self, raw: bytes, owner: Owner) -> Mapped | NotMapped:
+    def _one(self, raw: bytes, owner: Owner, most: int | None) -> Iterator[Mapped | NotMapped]:
+        """What a record becomes; a refusal if it is none."""
         try:
             found = self._mapped(raw, owner)
             if found is None:
                 raise self._is_none()
+            yield from self._in_parts(found, owner, most)
         except Refused as refused:
-            return NotMapped(raw, refused.path, refused.reason)
-        return found
+            yield NotMapped(raw, refused.path, refused.reason)
+
+    def _in_parts(
+        self, whole: Mapped | NotMapped, owner: Owner, most: int | None
+    ) -> Iterator[Mapped | NotMapped]:
+        """One event for each item of the list of which a record reports several."""
+        name = self.definition.parts
+        parts = parts_of(whole.raw, name, most) if name and isinstance(whole, Mapped) else None
+        if parts is None:
+            yield whole
+            return
+        for place, raw in enumerate(parts):
+            try:
+                found = self._mapped(raw, owner)
+                if found is None:
+                    raise self._is_none()
+            except Refused as refused:
+                path = refused.path or f"{name}[{place}]"
+                found = NotMapped(raw, path, refused.reason)
+            if place and isinstance(found, Mapped):
+                draft = found.draft.under(placed(found.draft.id, place))
+                found = found._replace(draft=draft)
+            yield found
 
     def _is_none(self) -> Refused:
         needs = f": needs {self.definition.needs}" if self.definition.needs else ""

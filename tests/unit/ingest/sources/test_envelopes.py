@@ -106,9 +106,36 @@ def test_an_envelope_around_something_else_is_refused_by_its_name(
     assert found.reason.startswith(title)
 
 
-@pytest.mark.parametrize("empty", [{"Records": []}, {"items": []}, {"records": None}, []])
+@pytest.mark.parametrize(
+    "empty",
+    [
+        {"Records": []}, {"items": []}, {"records": None}, [], {"data": {"events": []}},
+        {"eventType": "com.okta.event_hook", "data": {"events": None}},
+    ],
+)  # fmt: skip
 def test_an_empty_envelope_holds_no_record(empty: Any) -> None:
     assert mapped("cloudtrail", json.dumps(empty).encode()) == []
+    assert mapped("okta", json.dumps(empty).encode()) == []
+
+
+@pytest.mark.parametrize(
+    "notification",
+    [
+        {"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+         "eventTime": "2026-01-01T00:00:00Z", "awsRegion": "us-east-1",
+         "userIdentity": {"principalId": "A"}, "s3": {"object": {"key": "a.json.gz"}}},
+        {"eventID": "1", "eventName": "INSERT", "eventSource": "aws:dynamodb", "dynamodb": {}},
+    ],
+)  # fmt: skip
+def test_a_notification_that_looks_like_a_record_of_cloudtrail_is_refused_by_name(
+    notification: Any,
+) -> None:
+    for body in (notification, {"Records": [notification]}):
+        [found] = mapped("cloudtrail", json.dumps(body).encode())
+        assert isinstance(found, NotMapped)
+        assert not found.skipped
+        assert "no" in found.reason
+        assert "record of AWS CloudTrail" in found.reason
 
 
 @pytest.mark.parametrize("value", [None, []])
