@@ -28,7 +28,7 @@ from gateway.access.keys.pseudonym_secrets import VersionStanding
 from gateway.access.policy.decision import effective_grants
 from gateway.access.policy.oracle import refuse_oracle
 from gateway.clock import Clock
-from gateway.errors import Conflict
+from gateway.errors import Conflict, Forbidden
 from gateway.json_members import about
 from gateway.scheduling.loop_work import Slices
 
@@ -122,6 +122,8 @@ class Administration:
         combined_grants(key.grants, key.roles, grants_of_roles(roles))
         key = msgspec.structs.replace(key, limits=inherited(self._caller.limits, key.limits))
         roles = await self._check_delegation(key, roles)
+        if key.shared_domain:
+            await self._check_domain(key.shared_domain, roles)
         grants = effective_grants(key, grants_of_roles(roles))
         refuse_oracle(grants, "this key")
         can_issue = can_issue_keys(grants)
@@ -191,6 +193,25 @@ class Administration:
             await self._slices.rest()
             async for key in self._slices.each(found[one] for one in ids if one in found):
                 yield key
+
+    async def _check_domain(self, domain: str, roles: Mapping[str, Role]) -> None:
+        """Raise if keys share pseudonyms in a domain, ended ones too, that the caller could not
+        make: what their recipients have could be joined with what another key of it reads."""
+        async for part in self._store.parts():
+            await self._slices.rest()
+            for other in (one for one in part if one.shared_domain == domain):
+                alike = structs.replace(other, limits=self._caller.limits)
+                try:
+                    await self._caller.check_delegation(alike, roles)
+                except Forbidden as error:
+                    if error.code != "exceeds_own_grants":
+                        raise
+                    raise Forbidden(
+                        "pseudonym_domain: keys of this domain may do more than this key can "
+                        "grant, and another key would show whom their pseudonyms stand for; take "
+                        "another name, or use a key that has those rights",
+                        code="foreign_pseudonym_domain",
+                    ) from None
 
     async def _check_delegation(self, key: Key, roles: dict[str, Role]) -> dict[str, Role]:
         """Raise if the caller may not delegate what the key may do. Return the roles that were

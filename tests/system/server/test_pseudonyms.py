@@ -135,6 +135,30 @@ async def test_pseudonyms_join_within_a_domain_and_nowhere_else(gateway: Gateway
     assert len({value for values in seen.values() for value in values}) == 4
 
 
+async def test_nobody_joins_the_domain_of_keys_that_they_could_not_make(gateway: Gateway) -> None:
+    foreign = await recipient(gateway, "actor.id", pseudonym_domain="siem")
+    own = {"actions": ["pull"], "categories": ["auth"], "tenants": ["globex"]}
+    admin = {"actions": ["keys.admin"], "categories": ["**"]}
+    delegate = await gateway.mint(admin, own)
+    hidden = {**own, "fields": {"pseudonymize": ["actor.id"]}}
+    made = {
+        "name": "n", "purpose": "p", "owner": "o", "expires_in": "1h", "grants": [hidden],
+    }  # fmt: skip
+
+    async def make(domain: str, key: str) -> Any:
+        return await gateway.post("/v1/keys", key=key, json={**made, "pseudonym_domain": domain})
+
+    refused = await make("siem", delegate)
+    assert "grant" not in refused.problem(403, "foreign_pseudonym_domain")
+    await gateway.revoke(foreign)
+    (await make("siem", delegate)).problem(403, "foreign_pseudonym_domain")
+    # One of its own, again and again, and any for who could make all keys of it.
+    for _ in range(2):
+        assert (await make("globex-siem", delegate)).status == 201
+    for domain in ("siem", "globex-siem"):
+        assert (await make(domain, gateway.admin)).status == 201
+
+
 async def test_grants_look_at_the_true_event(gateway: Gateway) -> None:
     grant = {"actions": ["pull"], "categories": ["auth"], "resources": ["app:x"],
              "fields": {"pseudonymize": ["targets.urn"]}}  # fmt: skip
