@@ -16,6 +16,7 @@ from gateway.client.protocol.events import (
     ReceivedEvent,
     Selection,
     StreamSelection,
+    check_text,
     parameters_of,
 )
 from gateway.client.protocol.exchange import Emit, Open, Pause, Receive, Steps
@@ -87,6 +88,7 @@ class AsyncClient:
         self, name: str, *, max_pause: float = 30.0, **selection: Unpack[StreamSelection]
     ) -> AsyncGenerator[Batch]:
         """Batches of a durable consumer, from its position on; see `Client.consume`."""
+        check_text("name", name)
         selection["consumer"] = name
         stream = self.stream(max_pause=max_pause, patient=True, **selection)
         async with aclosing(stream.batches()) as batches:

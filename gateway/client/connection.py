@@ -80,7 +80,7 @@ class GatewayAddress:
 def _usable(key: str) -> str:
     """The key as it can be sent: without blanks around it, as files end with a line break. No error
     may quote it."""
-    key = key.strip()
+    key = key.strip() if isinstance(key, str) else ""
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise errors.InvalidRequest("this is no key: it is empty, or has spaces or odd characters")
     return key
@@ -88,6 +88,10 @@ def _usable(key: str) -> str:
 
 def _checked(url: str) -> httpx.URL:
     """Address of a gateway, checked."""
+    if not isinstance(url, str):
+        raise errors.InvalidRequest(
+            f"not the address of a gateway: {type(url).__name__}; write it like {DEFAULT_URL}"
+        )
     try:
         parts = httpx.URL(url)
         # As it is resolved: labels that are neither empty nor too long.

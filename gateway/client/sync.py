@@ -16,6 +16,7 @@ from gateway.client.protocol.events import (
     ReceivedEvent,
     Selection,
     StreamSelection,
+    check_text,
     parameters_of,
 )
 from gateway.client.protocol.exchange import Emit, Open, Pause, Receive, Steps
@@ -95,6 +96,7 @@ class Client:
         failed. What was not acknowledged comes again in the next stream: at least once. Where to
         begin counts for the first use of the name.
         """
+        check_text("name", name)
         selection["consumer"] = name
         stream = self.stream(max_pause=max_pause, patient=True, **selection)
         with closing(stream.batches()) as batches:

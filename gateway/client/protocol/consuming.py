@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+from gateway.client.protocol.events import check_text
 from gateway.client.protocol.exchange import GatewayCall, Steps, TryAgain, error_of, exchange
 from gateway.errors import Unavailable
 
@@ -18,6 +19,8 @@ def acknowledge(
     A gateway that is away or busy gets it with the next one. Raises `Unauthorized`, `Forbidden`,
     `CursorGone`, `InvalidRequest`.
     """
+    check_text("name", name)
+    check_text("cursor", cursor)
     path = f"/v1/consumers/{quote(name, safe='')}/ack"
     try:
         answer = yield from exchange(url, GatewayCall("POST", path, json={"cursor": cursor}))

@@ -7,6 +7,8 @@ from typing import Any, Literal, TypedDict
 
 import msgspec
 
+from gateway.errors import InvalidRequest
+
 Patterns = str | Sequence[str]
 FormatName = Literal["native", "cloudevents", "ocsf", "ecs", "cef", "rfc5424"]
 
@@ -68,6 +70,26 @@ class StreamSelection(Selection, total=False):
 
 
 def parameters_of(selection: Selection) -> dict[str, Any]:
-    """Parameters of a request, without those that say nothing."""
+    """Parameters of a request, without those that say nothing. Raises `InvalidRequest` for what
+    cannot be sent as it is meant."""
     given = {name.rstrip("_"): value for name, value in selection.items()}
-    return {name: value for name, value in given.items() if value not in (None, (), [])}
+    for name, value in given.items():
+        _check(name, value)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _check(name: str, value: object) -> None:
+    several = value if isinstance(value, list | tuple) else (value,)
+    if not several:
+        raise InvalidRequest(f"{name}: an empty list selects nothing; leave it out to select all")
+    for one in several:
+        if not isinstance(one, str | int | None):
+            raise InvalidRequest(
+                f"{name}: a text, a number, or a list of them is needed, not {type(one).__name__}"
+            )
+
+
+def check_text(name: str, value: object) -> None:
+    """Raise `InvalidRequest` for an argument that is no text, or an empty one."""
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(f"{name}: a text is needed, not {value!r:.64}")

@@ -38,6 +38,8 @@ def pages(
 ) -> Steps[EventPage, None]:
     """Emits page after page, up to the newest event; with `follow` it goes on, and asks the gateway
     to wait so many seconds for new ones."""
+    if not isinstance(wait, int) or wait < 0:
+        raise InvalidRequest(f"wait: seconds as a whole number are needed, not {wait!r:.64}")
     parameters = dict(parameters)
     while True:
         page = yield from _page(url, parameters, notice)

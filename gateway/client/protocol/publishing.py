@@ -28,7 +28,11 @@ def publish(
     """
     total = SendResult()
     sent = 0
-    for lines in batches_of(map(_line, events)):
+    if not isinstance(events, Iterable) or isinstance(events, Mapping | str | bytes):
+        raise InvalidRequest(
+            f"a list of events is needed, not {type(events).__name__}; put a single event in a list"
+        )
+    for lines in batches_of(_line(index, event) for index, event in enumerate(events)):
         result = yield from send_lines(url, lines, notice)
         total.accepted += result.accepted
         total.duplicates += result.duplicates
@@ -37,17 +41,22 @@ def publish(
     return total
 
 
-def _line(event: Mapping[str, Any]) -> bytes:
+def _line(index: int, event: Mapping[str, Any]) -> bytes:
+    """An event on one line. Raises `InvalidRequest`; batches before it may have been sent."""
+    if not isinstance(event, Mapping):
+        raise InvalidRequest(
+            f"event {index}: a mapping of members is needed, not {type(event).__name__}"
+        )
     try:
         line = msgspec.json.encode(event if event.get("id") else {**event, "id": str(uuid.uuid4())})
         # What JSON has no number for is written as null.
         lost = b"null" in line and _not_finite(msgspec.to_builtins(event), "")
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidRequest(f"an event cannot be written as JSON: {error}") from None
+        raise InvalidRequest(f"event {index} cannot be written as JSON: {error}") from None
     if lost:
         raise InvalidRequest(
-            f"an event cannot be written as JSON: {lost}, which is no number there; leave it out, "
-            "or send it as text"
+            f"event {index} cannot be written as JSON: {lost}, which is no number there; leave it "
+            "out, or send it as text"
         )
     return line
 

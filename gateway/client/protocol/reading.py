@@ -77,6 +77,8 @@ class StreamReading:
         max_pause: float = MAX_PAUSE_SECONDS,
         patient: bool = False,
     ) -> None:
+        if not isinstance(max_pause, int | float) or not max_pause > 0:
+            raise InvalidRequest(f"max_pause: seconds are needed, not {max_pause!r:.64}")
         self.cursor: str | None = None
         # Where it began, if the gateway has said so.
         self.begin: str | None = None

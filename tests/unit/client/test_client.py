@@ -390,6 +390,69 @@ def test_what_is_no_event_is_refused_before_anything_is_sent(user: InPlainCalls)
     assert server.paths == []
 
 
+def test_events_that_are_no_mappings_are_refused_with_their_place(user: InPlainCalls) -> None:
+    event = {"category": "c", "action": "a"}
+    wrong: list[tuple[Any, str]] = [
+        (["x"], "event 0: a mapping of members is needed, not str"),
+        ([event, None], "event 1: a mapping of members is needed, not NoneType"),
+        ([[event]], "event 0: .* not list"),
+        (event, "a list of events is needed, not dict"),
+        ("x", "a list of events is needed, not str"),
+        (b"{}", "a list of events is needed, not bytes"),
+        (None, "a list of events is needed, not NoneType"),
+    ]
+    with ingest_server.running() as server:
+        for events, reason in wrong:
+            with pytest.raises(InvalidRequest, match=reason):
+                user.publish(server.url, events)
+        assert server.paths == []
+
+
+@pytest.mark.parametrize("selection", [
+    {"category": {"auth"}}, {"category": (one for one in ("auth",))}, {"category": [b"auth"]},
+    {"since": 1.5}, {"tenant": {"a": "b"}}, {"actor": object()}, {"category": []}, {"tenant": ()},
+])  # fmt: skip
+def test_a_selection_that_cannot_be_sent_as_it_is_meant_is_refused(
+    user: InPlainCalls, selection: dict[str, Any]
+) -> None:
+    server = StreamServer()
+    [name] = selection
+    with running(server) as url:
+        for read in (user.read, user.pages):
+            with pytest.raises(InvalidRequest, match=f"{name}: "):
+                read(url, **selection)
+        with pytest.raises(InvalidRequest, match=f"{name}: "):
+            user.consume(url, "siem", **selection)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("name", [None, "", 5])
+def test_a_consumer_without_a_name_is_refused_and_not_read_without_a_position(
+    user: InPlainCalls, name: Any
+) -> None:
+    server = StreamServer(stream(COMPLETE))
+    with running(server) as url, pytest.raises(InvalidRequest, match="name: a text is needed"):
+        user.consume(url, name)
+    assert server.requests == []
+
+
+def test_other_arguments_that_are_wrong_are_refused_by_their_names(user: InPlainCalls) -> None:
+    server = StreamServer()
+    with running(server) as url:
+        with pytest.raises(InvalidRequest, match="wait: "):
+            user.pages(url, wait="10")
+        with pytest.raises(InvalidRequest, match="max_pause: "):
+            user.read(url, max_pause="10")
+        with Client(url, KEY) as client, pytest.raises(InvalidRequest, match="cursor: "):
+            client.acknowledge("siem", None)  # type: ignore[arg-type]
+    for kind in (Client, AsyncClient):
+        with pytest.raises(InvalidRequest, match="is no key"):
+            kind("http://127.0.0.1:9", None)  # type: ignore[operator]
+        with pytest.raises(InvalidRequest, match="address of a gateway"):
+            kind(None, KEY)  # type: ignore[operator]
+    assert server.requests == []
+
+
 def test_numbers_that_json_has_not_are_refused_before_they_are_sent_as_null(
     user: InPlainCalls,
 ) -> None:
