@@ -52,12 +52,32 @@ def list_command(as_json: bool) -> None:
 @sources.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Print the definition of a source; it is also a beginning for one of your own."""
-    from gateway.ingest.sources.catalog import definition_named, shipped_names, shipped_text
+    """Print what a source makes of records, and its definition.
+
+    The reference stands in comments, so that the whole is a definition: a
+    beginning for one of your own.
+    """
+    from gateway.ingest.sources.catalog import (
+        FUNCTIONS,
+        definition_named,
+        shipped_names,
+        shipped_text,
+    )
+    from gateway.ingest.sources.reference import section
 
     definition_named(name)
     text = shipped_text(name) if name in shipped_names() else Path(name).read_text("utf-8")
-    say_document(text)
+    told = [f"# {line}".rstrip() + "\n" for line in section(text, FUNCTIONS).splitlines()]
+    say_document("".join([*told, "\n", text]))
+
+
+@sources.command()
+def reference() -> None:
+    """Print the page about all shipped sources, as Markdown."""
+    from gateway.ingest.sources.catalog import FUNCTIONS, shipped_names, shipped_text
+    from gateway.ingest.sources.reference import page
+
+    say_document(page({name: shipped_text(name) for name in shipped_names()}, FUNCTIONS))
 
 
 @sources.command()

@@ -49,8 +49,10 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _EVENT = (*SINGLE, *GROUPS, "targets", "copies")
 _TOP = (
     "name", "title", "aliases", "documentation", "version", "when", "skip", "envelopes", "parts",
-    "reader", "native", "ignore_case", "root", "event",
+    "reader", "native", "ignore_case", "root", "event", "notes",
 )  # fmt: skip
+# What the reference says of a source beside what its definition tells.
+_NOTES = ("outcome", "severity", "lost", "recipe", "run")
 _ORIGINS = ("path", "const", "template", "join", "any", "function")
 _VALUE = (*_ORIGINS, "with", "as", "table", "present", "absent", "default")
 _REQUIRED = ("category", "action")
@@ -127,6 +129,7 @@ class _Reading:
             raise _Fault(("root",), f"{root!r}: the first word of categories is needed")
         if reader := _text((), content, "reader"):
             _check_known(("reader",), reader, READERS)
+        _check_notes(content)
         given = event.get("targets", [])
         native = self._value(("event", "targets"), given) if isinstance(given, str) else None
         return SourceDefinition(
@@ -297,6 +300,13 @@ class _Reading:
             _check_result((*keys, name), member, given[name])
         result: str | int | None = given.get(name)
         return result
+
+
+def _check_notes(content: Mapping[str, Any]) -> None:
+    notes = _table(("notes",), content.get("notes", {}))
+    _check_names(("notes",), notes, _NOTES)
+    for name in notes:
+        _text(("notes",), notes, name)
 
 
 def _template(keys: Keys, text: Any) -> Template:
