@@ -220,7 +220,7 @@ def _values(text: bytes, most: int | None = None) -> Steps[tuple[list[bytes], st
     while begin < len(whole):
         try:
             end = _text_decoder.raw_decode(whole, begin)[1]
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             if values:
                 reason = f"not valid JSON behind value {len(values)} of the line: {error}"
             return values, reason, whole[begin:].encode()

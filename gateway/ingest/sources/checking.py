@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.ingest.mapping.definition import GROUPS, TARGET, SourceDefinition
+from gateway.ingest.marked import pruned
 from gateway.ingest.sources.source import Mapped, NotMapped
 
 MOST_SHOWN = 10
@@ -73,7 +74,7 @@ class Checking:
         self._unset -= set(_members_of(event))
         if len(report.examples) < MOST_SHOWN:
             event.pop("data", None)
-            report.examples.append((json.loads(found.raw), event))
+            report.examples.append((json.loads(pruned(found.raw)), event))
 
     def refuse(self, reason: str) -> None:
         """Count a refusal of a record that was counted, or of what is none."""

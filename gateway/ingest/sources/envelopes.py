@@ -217,8 +217,8 @@ class Opener:
     ) -> Iterator[bytes]:
         added = [(name, members[name], end) for name, end in envelope.hands_down if name in members]
         for value in found:
-            if value[:1] == b'"':
-                value = self._of_text(_STRING.decode(value), envelope.transforms)
+            if (text := _text_of(value)) is not None:
+                value = self._of_text(text, envelope.transforms)
             for name, given, end in reversed(added):
                 value = _with_member(value, name, given, end)
             yield value
@@ -283,11 +283,22 @@ def _members_once(raw: bytes) -> dict[str, bytes]:
     return members if len(members) == len(found) else {}
 
 
+def _text_of(value: bytes) -> str | None:
+    """The text of a JSON string; None of all else, and of one that is no UTF-8 or half a
+    surrogate."""
+    if value[:1] != b'"':
+        return None
+    try:
+        return _STRING.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
 def _with_member(value: bytes, name: str, given: bytes, end: str) -> bytes:
     """An object with a member of its list, unless it has one of its own."""
-    if value[:1] != b"{" or given[:1] != b'"' or name in _members(value):
+    text = _text_of(given)
+    if value[:1] != b"{" or text is None or name in _members(value):
         return value
-    text = _STRING.decode(given)
     rest = value.lstrip()[1:].lstrip()
     between = b"" if rest[:1] == b"}" else b","
     handed = msgspec.json.encode({name: text.removesuffix(end)})[:-1]
