@@ -352,6 +352,7 @@ def _sources(run: Run) -> Measurements:
     return [
         *((name, partial(sources.cost, name, seconds, turns)) for name in sources.SAMPLES),
         ("rows of a table", partial(sources.row_cost, seconds, turns)),
+        ("OTLP as protobuf", partial(sources.otlp_cost, seconds, turns)),
     ]
 
 

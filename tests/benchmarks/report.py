@@ -338,7 +338,7 @@ def _sources(found: list[dict[str, Any]]) -> list[Row]:
             one["throughput_of_native"],
             "x",
             AT_LEAST,
-            0.5,
+            one.get("least", 0.5),
             f"{one['mapped_us']:.1f} us a record",
         )
         for one in found

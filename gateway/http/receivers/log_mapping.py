@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.http.request.decoding import LARGE_UNIT
+from gateway.ingest.content import canonical_of
 from gateway.ingest.mapping.code import Options
 from gateway.ingest.mapping.definition import SourceDefinition
 from gateway.ingest.otlp.log_records import LogEncoding, SentRecord, joined
@@ -110,12 +111,13 @@ def _body(record: dict[str, Any]) -> bytes:
     return body.encode() if type(body) is str else orjson.dumps(body)
 
 
-def _identity(record: dict[str, Any]) -> dict[str, Any]:
-    """What tells a record from others: when it was collected only if nothing else tells when it
-    was, or which it is, as it is collected anew when a file is read again."""
+def _identity(record: dict[str, Any]) -> bytes:
+    """Canonical form of what tells a record from others: when it was collected only if nothing else
+    tells when it was, or which it is, as it is collected anew when a file is read again."""
     attributes = record["attributes"]
     if _OBSERVED in record and (
         "timeUnixNano" in record or any(name in attributes for name in _IDS)
     ):
-        return {name: value for name, value in record.items() if name != _OBSERVED}
-    return record
+        record = record.copy()
+        del record[_OBSERVED]
+    return canonical_of(record)

@@ -27,6 +27,8 @@ _TIME = re.compile(
 )
 _NUMBER = re.compile(r"-?\d{1,19}(?:\.\d{1,9})?", re.ASCII)
 _ACCESS_LOG = re.compile(r"\d\d/[A-Z][a-z][a-z]/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}", re.ASCII)
+# Digits of all nanoseconds since 1970 from 2001 on.
+_NANOSECONDS = 19
 _FIRST = parse_rfc3339("0001-01-01T00:00:00Z")
 _LAST = parse_rfc3339("9999-12-31T23:59:59.999999Z")
 # Each unit reaches from March 1973 on; the one before it to the year 5138.
@@ -35,6 +37,8 @@ _UNITS = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1))
 
 def rfc3339(value: Any) -> str:
     """A time of a record in UTC with microseconds. Raises `ValueError` if it is none."""
+    if type(value) is str and len(value) == _NANOSECONDS and value.isdigit():
+        return format_rfc3339(int(value) // 1000)
     if type(value) is str and (usual := _USUAL.fullmatch(value)) is not None:
         fraction, zone = usual[1], usual[2]
         try:

@@ -216,6 +216,8 @@ def whole(value: Any) -> int | None:
 
 def plain_text(value: Any) -> str | None:
     """Text of any single value: numbers as JSON writes them, `true` and `false`."""
+    if type(value) is int:
+        return str(value)
     if value is None or isinstance(value, str):
         return value
     if type(value) is int:

@@ -24,7 +24,7 @@ from gateway.ingest.otlp.log_records import (
     made_origin,
     malformed,
     number,
-    object_of,
+    repeated,
     whole_number,
 )
 from gateway.ingest.strict_json import Refused
@@ -181,9 +181,12 @@ _READ: dict[str, Callable[[Any, str], Any]] = {
 
 
 def _object(pairs: Any, where: str) -> dict[str, Any]:
-    if pairs is None:
-        return {}
-    return object_of(_pairs(pairs, where), where)
+    members: dict[str, Any] = {}
+    for name, value in _pairs(pairs or [], where):
+        if name in members:
+            raise repeated(name, where)
+        members[name] = value
+    return members
 
 
 def _pairs(pairs: Any, where: str) -> Iterable[tuple[str, Any]]:

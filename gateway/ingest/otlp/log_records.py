@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from gateway.errors import InvalidRequest
@@ -79,15 +79,9 @@ def made_origin(
         return Origin({}, {}, 0, refused)
 
 
-def object_of(pairs: Iterable[tuple[str, Any]], where: str) -> dict[str, Any]:
-    """The members of a list of attributes. Raises `Refused` if a name is there twice: the one that
-    is left out might be the true one."""
-    members: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in members:
-            raise Refused(f"{where}.{name}"[:256], "the attribute appears twice")
-        members[name] = value
-    return members
+def repeated(name: str, where: str) -> Refused:
+    """Refusal of a name that is there twice: the one that is left out might be the true one."""
+    return Refused(f"{where}.{name}"[:256], "the attribute appears twice")
 
 
 def number(value: float) -> float | str:

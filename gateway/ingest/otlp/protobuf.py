@@ -26,7 +26,7 @@ from gateway.ingest.otlp.log_records import (
     made_origin,
     malformed,
     number,
-    object_of,
+    repeated,
 )
 from gateway.ingest.strict_json import Refused
 
@@ -180,13 +180,17 @@ def _parsed(kind: Any, raw: bytes) -> Any:
 
 
 def _object(pairs: Iterable[Any], where: str) -> dict[str, Any]:
-    return object_of(((one.key, _value(one.value, where)) for one in pairs), where)
+    members: dict[str, Any] = {}
+    for one in pairs:
+        name, value = one.key, one.value
+        if name in members:
+            raise repeated(name, where)
+        # Most are texts.
+        members[name] = value.string_value or _value(value, where)
+    return members
 
 
 def _value(value: Any, where: str) -> Any:
-    # Most are texts.
-    if text := value.string_value:
-        return text
     kind = value.WhichOneof("value")
     if kind == "array_value":
         return [_value(one, where) for one in value.array_value.values]

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from gateway.cursor import JSON_PREFIX
 from gateway.event import DEFAULT_TENANT, MAX_EVENT_BYTES, Draft, Members
-from gateway.ingest.content import canonical_of, record_digest
+from gateway.ingest.content import record_digest
 from gateway.ingest.decode import decode_event, draft_of
 from gateway.ingest.mapping.code import Options
 from gateway.ingest.mapping.compiler import Functions, compile_fill, compile_test
@@ -146,14 +146,16 @@ class RecordSource:
         return bool(self._is_record(self._seen(record)))
 
     def made(
-        self, record: dict[str, Any], raw: bytes, identity: dict[str, Any], owner: Owner = ANYBODY
+        self, record: dict[str, Any], raw: bytes, canonical: bytes, owner: Owner = ANYBODY
     ) -> Mapped | NotMapped:
         """What becomes of a decoded record of this source, whose strict JSON is `raw`.
 
-        `identity` are the members that tell it from others.
+        `canonical` is the form of what tells it from others.
         """
         try:
-            return self._event(record, self._seen(record), raw, owner, identity)
+            content = record_digest(canonical)
+            name = f"sha256-{content.hex()}"
+            return self._event(record, self._seen(record), raw, owner, content, name)
         except Refused as refused:
             return NotMapped(raw, refused.path, refused.reason)
 
@@ -266,7 +268,7 @@ class RecordSource:
         seen = self._seen(record)
         if not self._is_record(seen):
             return None
-        return self._event(record, seen, raw, owner, record, canonical)
+        return self._event(record, seen, raw, owner, record_digest(canonical))
 
     def _event(
         self,
@@ -274,17 +276,16 @@ class RecordSource:
         seen: dict[str, Any],
         raw: bytes,
         owner: Owner,
-        identity: dict[str, Any],
-        canonical: bytes = b"",
+        content: bytes,
+        name: str = "",
     ) -> Mapped | NotMapped:
-        """Draft of a record. `canonical` is the form of `identity`, if it is known."""
+        """Draft of a record; `name` is its id where it has none of its own."""
         if self._is_skipped is not None and self._is_skipped(seen):
             return NotMapped(raw, "", "skipped by the rule of this source", True)
         if (own := self._own(record, raw)) is not None:
             return own
-        members, data, marks = self._filled(record, seen, raw, owner, identity)
-        content = record_digest(canonical or canonical_of(identity))
-        if marks and canonical:
+        members, data, marks = self._filled(record, seen, raw, owner, name)
+        if marks and not name:
             content = record_digest(checked_record(data)[1])
         members.data = msgspec.Raw(data)
         draft, is_cut = draft_within_limits(members, content)
@@ -320,7 +321,7 @@ class RecordSource:
         seen: dict[str, Any],
         raw: bytes,
         owner: Owner,
-        identity: dict[str, Any],
+        name: str = "",
     ) -> tuple[Members, bytes, tuple[str, ...]]:
         members = self._fill(seen, owner.tenant)
         if owner.fixed:
@@ -330,7 +331,7 @@ class RecordSource:
         if owner.event_id:
             members.id = owner.event_id
         elif members.id is UNSET:
-            members.id = f"sha256-{digest(identity)}"
+            members.id = name or f"sha256-{digest(record)}"
         data = one_line(raw)
         if self._has_time and members.time is UNSET:
             return members, _marked(data, record), (TIME_UNKNOWN,)
@@ -349,7 +350,7 @@ class RecordSource:
             return None
         if (own := self._own(record, raw)) is not None:
             return own
-        members, data, marks = self._filled(record, seen, raw, owner, record)
+        members, data, marks = self._filled(record, seen, raw, owner)
         members.data = msgspec.Raw(data)
         draft, is_cut = draft_within_limits(members, b"")
         return Mapped(draft, raw, (*marks, TRUNCATED) if is_cut else marks)
