@@ -10,9 +10,11 @@ from scene import EVENTS, RECIPES, ROUNDS, Scene
 MOST_LINES = 40
 TESTED = (
     "benthos",
+    "cloudevents",
     "curl",
     "kubernetes",
     "node-red",
+    "opentelemetry-python",
     "otel-collector",
     "rsyslog",
     "syslog-ng",

@@ -17,6 +17,7 @@ from gateway.ingest.mapping.code import Options
 from gateway.ingest.mapping.definition import SourceDefinition
 from gateway.ingest.otlp.log_records import LogEncoding, SentRecord, joined
 from gateway.ingest.sources.catalog import Sources, map_apart, source_apart
+from gateway.ingest.sources.lines import NATIVE, native_event
 from gateway.ingest.sources.source import Mapped, NotMapped, Owner, RecordSource
 from gateway.ingest.strict_json import Refused
 from gateway.scheduling.loop_work import Slices
@@ -29,11 +30,9 @@ Found = Sequence[Mapped | NotMapped]
 
 
 class LogMapping:
-    """Mapping of the records of one request. `named` is the source that the request names."""
+    """Mapping of the records of one request. `named` is the source that it names for all."""
 
-    def __init__(
-        self, sources: Sources, owner: Owner, most: int, named: RecordSource | None
-    ) -> None:
+    def __init__(self, sources: Sources, owner: Owner, most: int, named: str | None) -> None:
         otlp = sources.named(_OTLP)
         assert otlp is not None
         self._otlp = otlp
@@ -53,6 +52,9 @@ class LogMapping:
             raw = orjson.dumps(record)
         except (TypeError, RecursionError) as error:
             raise Refused("", f"it cannot be written as JSON: {error}") from None
+        if self._name_of(record) == NATIVE:
+            native = partial(native_event, _body(record), self._owner)
+            return (_with_whole(await slices.in_process(native) if large else native(), raw),)
         source, may_be_other = self._source_of(record)
         if source is not None:
             text = raw if source.takes(record) else _body(record)
@@ -65,12 +67,15 @@ class LogMapping:
             return (await slices.in_process(work),)
         return (otlp.made(record, raw, _identity(record), self._owner),)
 
+    def _name_of(self, record: dict[str, Any]) -> Any:
+        """Name of the source that the request or the record says."""
+        if self._named is not None:
+            return self._named
+        return record["attributes"].get(_SOURCE, record["resource"].get(_SOURCE))
+
     def _source_of(self, record: dict[str, Any]) -> tuple[RecordSource | None, bool]:
         """Source that a record names, if any, and whether the record may be of another one."""
-        if self._named is not None:
-            return self._named, False
-        attributes, body = record["attributes"], record.get("body")
-        name = attributes.get(_SOURCE, record["resource"].get(_SOURCE))
+        name, body = self._name_of(record), record.get("body")
         if type(name) is str and (source := self._sources.named(name)) is not None:
             return source, False
         if type(body) is str and body.startswith(_CLOUDEVENT):

@@ -36,6 +36,7 @@ from gateway.http.response.problem import Rendered
 from gateway.ingest.marked import Lenient
 from gateway.ingest.otlp.json_encoding import JSON
 from gateway.ingest.otlp.log_records import LogEncoding, SentRecord
+from gateway.ingest.sources.lines import NATIVE
 from gateway.ingest.split import too_many
 from gateway.ingest.strict_json import Refused
 
@@ -56,10 +57,9 @@ async def receive_logs(
     limits = context.settings.ingest
     encoding = _encoding(media_type(request, (PROTOBUF_TYPE, JSON_TYPE)))
     name = parse_of_logs(request.query.items())
-    named = None if name is None else context.sources.named(name)
-    if name is not None and named is None:
+    if name not in (None, NATIVE) and context.sources.named(str(name)) is None:
         names = ", ".join(context.sources.names)
-        raise NotFound(f"there is no source {name[:64]!r}; there are {names}")
+        raise NotFound(f"there is no source {str(name)[:64]!r}; there are {NATIVE}, {names}")
     body = await read_body(
         request,
         most=limits.max_request_bytes,
@@ -67,7 +67,7 @@ async def receive_logs(
         holding=admission.holding(request),
     )
     mapping = LogMapping(
-        context.sources, bound_owner(admission.view), limits.max_request_events, named
+        context.sources, bound_owner(admission.view), limits.max_request_events, name
     )
     decoded = await _decoded(context, admission.key.id, body, encoding, mapping)
     found = SortedItems()

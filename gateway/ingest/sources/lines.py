@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.event import DEFAULT_TENANT
+from gateway.ingest.decode import decode_event
 from gateway.ingest.mapping.identity import digest
 from gateway.ingest.marked import fitting
 from gateway.ingest.sources.source import (
@@ -22,6 +23,9 @@ from gateway.ingest.sources.source import (
 from gateway.ingest.split import one_line
 from gateway.ingest.strict_json import Refused
 
+# The name of what is no source: events in the gateway's own form.
+NATIVE = "native"
+_NO_IDS: Iterator[str] = iter(())
 _encode = msgspec.json.Encoder().encode
 # Members that a gateway, from which this event was read, put at its beginning.
 _SET_BY_GATEWAY = re.compile(rb'\A\{"cursor":"[^"]*","recorded_at":"[^"]*",')
@@ -70,6 +74,17 @@ def native_lines(tenant: str | None) -> MakeLines:
             yield Line(line, raw, (TRUNCATED,) if is_cut else ())
 
     return made
+
+
+def native_event(raw: bytes, owner: Owner) -> Mapped | NotMapped:
+    """What becomes of an event in the gateway's own form."""
+    [made] = native_lines(owner.tenant)(raw.strip())
+    if isinstance(made, NotMapped):
+        return made
+    try:
+        return Mapped(decode_event(made.line, _NO_IDS), raw, made.marks)
+    except Refused as refused:
+        return NotMapped(raw, refused.path, refused.reason)
 
 
 def _completed(line: bytes, tenant: str | None) -> bytes:
