@@ -109,7 +109,7 @@ def otlp_cost(seconds: float, rounds: int) -> dict[str, Any]:
     logs = ResourceLogs(resource=resource, scope_logs=[scope])
     body = ExportLogsServiceRequest(resource_logs=[logs]).SerializeToString()
     slices = LoopWork(SystemClock()).slices("")
-    mapping = LogMapping(Sources({}), ANYBODY, len(records), None)
+    mapping = LogMapping(Sources({}), ANYBODY, len(records))
 
     def mapped(body: bytes) -> list[Mapped]:
         found = [

@@ -18,7 +18,7 @@ from gateway.ingest.mapping.definition import SourceDefinition
 from gateway.ingest.otlp.log_records import LogEncoding, SentRecord, joined
 from gateway.ingest.sources.catalog import Sources, map_apart, source_apart
 from gateway.ingest.sources.lines import NATIVE, native_event
-from gateway.ingest.sources.source import Mapped, NotMapped, Owner, RecordSource
+from gateway.ingest.sources.source import ANYBODY, Mapped, NotMapped, Owner, RecordSource
 from gateway.ingest.strict_json import Refused
 from gateway.scheduling.loop_work import Slices
 
@@ -30,9 +30,17 @@ Found = Sequence[Mapped | NotMapped]
 
 
 class LogMapping:
-    """Mapping of the records of one request. `named` is the source that it names for all."""
+    """Mapping of the records of one request. `named` is the source that it names for all, `usual`
+    the owner of records of named sources, which say themselves whose they are."""
 
-    def __init__(self, sources: Sources, owner: Owner, most: int, named: str | None) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        owner: Owner,
+        most: int,
+        named: str | None = None,
+        usual: Owner = ANYBODY,
+    ) -> None:
         otlp = sources.named(_OTLP)
         assert otlp is not None
         self._otlp = otlp
@@ -40,6 +48,7 @@ class LogMapping:
         self._owner = owner
         self._most = most
         self._named = named
+        self._usual = usual
 
     async def map(self, sent: SentRecord, encoding: LogEncoding, slices: Slices) -> Found:
         """What becomes of a record. Raises `Refused` if it is none."""
@@ -53,7 +62,7 @@ class LogMapping:
         except (TypeError, RecursionError) as error:
             raise Refused("", f"it cannot be written as JSON: {error}") from None
         if self._name_of(record) == NATIVE:
-            native = partial(native_event, _body(record), self._owner)
+            native = partial(native_event, _body(record), self._usual)
             return (_with_whole(await slices.in_process(native) if large else native(), raw),)
         source, may_be_other = self._source_of(record)
         if source is not None:
@@ -76,7 +85,7 @@ class LogMapping:
     def _source_of(self, record: dict[str, Any]) -> tuple[RecordSource | None, bool]:
         """Source that a record names, if any, and whether the record may be of another one."""
         name, body = self._name_of(record), record.get("body")
-        if type(name) is str and (source := self._sources.named(name)) is not None:
+        if type(name) is str and (source := self._sources.known_as(name)) is not None:
             return source, False
         if type(body) is str and body.startswith(_CLOUDEVENT):
             return self._sources.named(_CLOUDEVENTS), True
@@ -86,10 +95,10 @@ class LogMapping:
     async def _by(self, source: RecordSource, text: bytes, large: bool, slices: Slices) -> Found:
         if large:
             work = partial(
-                map_apart, source.definition, source.options, text, self._owner, self._most
+                map_apart, source.definition, source.options, text, self._usual, self._most
             )
             return await slices.in_process(work)
-        return list(source.map(text, self._owner, self._most))
+        return list(source.map(text, self._usual, self._most))
 
 
 def _made_apart(

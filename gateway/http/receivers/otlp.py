@@ -30,6 +30,7 @@ from gateway.http.request.decoding import (
     SLICE_BYTES,
     add_mapped,
     bound_owner,
+    usual_owner,
 )
 from gateway.http.response.answer import Answer
 from gateway.http.response.problem import Rendered
@@ -57,7 +58,7 @@ async def receive_logs(
     limits = context.settings.ingest
     encoding = _encoding(media_type(request, (PROTOBUF_TYPE, JSON_TYPE)))
     name = parse_of_logs(request.query.items())
-    if name not in (None, NATIVE) and context.sources.named(str(name)) is None:
+    if name not in (None, NATIVE) and context.sources.known_as(str(name)) is None:
         names = ", ".join(context.sources.names)
         raise NotFound(f"there is no source {str(name)[:64]!r}; there are {NATIVE}, {names}")
     body = await read_body(
@@ -67,8 +68,9 @@ async def receive_logs(
         holding=admission.holding(request),
     )
     mapping = LogMapping(
-        context.sources, bound_owner(admission.view), limits.max_request_events, name
-    )
+        context.sources, bound_owner(admission.view), limits.max_request_events, name,
+        usual_owner(admission.view),
+    )  # fmt: skip
     decoded = await _decoded(context, admission.key.id, body, encoding, mapping)
     found = SortedItems()
     if decoded.drafts or decoded.refused:

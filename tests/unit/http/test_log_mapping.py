@@ -46,7 +46,7 @@ def came_back(native: bytes, encoding: str, format: str = "native", body: str = 
     request = make().request("audit-gateway", [record])
     [sent] = [one for one in received.split(request) if one is not None]
     clock = SystemClock()
-    mapping = LogMapping(Sources({}), ANYBODY, 10, None)
+    mapping = LogMapping(Sources({}), ANYBODY, 10)
     [found] = asyncio.run(mapping.map(sent, received, LoopWork(clock).slices("k")))
     return found
 
