@@ -47,8 +47,8 @@ def found(name: str) -> tuple[Path, dict[str, str]]:
     """A program, and the variables that it needs."""
     if (FOLDER / name).exists():
         return FOLDER / name, {}
-    unpacked = FOLDER / "usr" / "sbin" / name
-    if unpacked.exists():
+    unpacked = next(iter(FOLDER.glob(f"usr/*bin/{name}")), None)
+    if unpacked is not None:
         places = os.pathsep.join(str(one) for place in _LIBRARIES for one in FOLDER.glob(place))
         return unpacked, {"LD_LIBRARY_PATH": places}
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")

@@ -2,22 +2,29 @@
 
     python tests/shippers/shares.py [TYPES [EVENTS [ROUNDS]]]
 
-The log is there before the destination is. Both send batches of one size, in turns; the loaders
-have their bodies ready. What is printed are medians. The loader of `elasticsearch` needs
-opensearch-py, that of `s3` needs botocore; the receivers are those of `soak.py`.
+The log is there before the destination is. All send batches of one size over one connection, in
+turns. Some loaders do the same work as the gateway: they encode and compress what they send. Others
+have their bodies ready, and show what the receiver takes. What is printed are medians. The loader
+of `elasticsearch` needs opensearch-py, that of `s3` needs botocore; the receivers are those of
+`soak.py`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import hashlib
 import http.client
 import json
+import os
+import re
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
@@ -27,10 +34,10 @@ sys.path.insert(0, str(ROOT))
 
 import receivers  # noqa: E402
 from receivers import Receiver  # noqa: E402
-from scene import MissingProgram, Scene, content  # noqa: E402
+from scene import MissingProgram, Scene, content, found  # noqa: E402
 
 from gateway.clock import SystemClock  # noqa: E402
-from gateway.delivery.connect.transport import HttpRequest, RemoteAnswer  # noqa: E402
+from gateway.delivery.connect.transport import HttpRequest, HttpTransport, RemoteAnswer  # noqa: E402
 from gateway.delivery.outlets.elasticsearch import ELASTICSEARCH  # noqa: E402
 from gateway.delivery.outlets.http import HTTP  # noqa: E402
 from gateway.delivery.outlets.loki import LOKI  # noqa: E402
@@ -48,6 +55,8 @@ EVENTS, ROUNDS = 120_000, 3
 TYPES = ("http", "file", "elasticsearch", "s3", "loki", "splunk_hec", "otlp", "syslog")
 _FILLING = 5_000
 _GIVE_UP = 120.0
+# How many times as much a loader sends whose receiver is slow to tell.
+_LONGER = 3
 Load = Callable[[], float]
 
 
@@ -60,6 +69,9 @@ class Recording:
     async def request(self, request: HttpRequest) -> RemoteAnswer:
         self.requests.append(request)
         return RemoteAnswer(503, {}, b"", SystemClock().now(), True)
+
+    def pack(self, body: bytes) -> None:
+        return None
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -75,7 +87,7 @@ def main() -> None:
         scene.options = ["--config", str(path)]
         scene.kill_gateway()
         lines = _filled(scene, events)
-        print("| type | receiver | its loader | events/s | gateway | share |")
+        print("| type | receiver | gateway | loader | events/s | share |")
         print("| --- | --- | --- | --- | --- | --- |")
         for kind in kinds:
             try:
@@ -116,16 +128,20 @@ def _posted(number: int) -> bytes:
 def _measure(scene: Scene, kind: str, lines: Sequence[bytes], rounds: int) -> None:
     [start] = [one for one in receivers.ALONE if one.__name__ == _RECEIVERS[kind]]
     made: Receiver = next(one for one in start(scene) if one.destination["type"] == kind)
-    name, load = _LOADERS[kind](scene, made, lines)
-    ours, theirs = [], []
+    loaders = [one(scene, made, lines) for one in _LOADERS[kind]]
+    ours: list[float] = []
+    theirs: dict[str, list[float]] = {name: [] for name, _ in loaders}
     for number in range(rounds):
-        theirs.append(load())
+        for name, load in loaders:
+            theirs[name].append(load())
         ours.append(_caught_up(scene, f"{kind.replace('_', '-')}{number}", made, len(lines)))
-    share = statistics.median(ours) / statistics.median(theirs)
-    print(
-        f"| `{kind}` | {made.name.partition(',')[0]} | {name} | {statistics.median(theirs):,.0f} "
-        f"| {statistics.median(ours):,.0f} | {share:.2f} |", flush=True,
-    )  # fmt: skip
+    pace = statistics.median(ours)
+    for name, measured in theirs.items():
+        there = statistics.median(measured)
+        print(
+            f"| `{kind}` | {made.name.partition(',')[0]} | {pace:,.0f} | {name} | {there:,.0f} "
+            f"| {pace / there:.2f} |", flush=True,
+        )  # fmt: skip
     if made.program is not None:
         made.program.end()
 
@@ -135,6 +151,9 @@ def _caught_up(scene: Scene, name: str, receiver: Receiver, count: int) -> float
     definition = {**receiver.destination, "name": name, "key": scene.key.split("_")[1],
                   "from": "start"}  # fmt: skip
     settings = dict(definition["settings"])
+    if definition["type"] == "file":
+        # Of the size that they have by themselves.
+        del settings["max_bytes"]
     for member, value in (("folder", name), ("prefix", name), ("index", name + "-{yyyy}")):
         if member in settings or (member, definition["type"]) == ("index", "elasticsearch"):
             settings[member] = value
@@ -171,9 +190,10 @@ def _arrived(scene: Scene, receiver: Receiver) -> int:
 # Loaders: events per second of prepared bodies
 
 
-def _requests(kind: OutletKind, receiver: Receiver, lines: Sequence[bytes]) -> list[HttpRequest]:
-    """The requests that the gateway makes, by batches of the type, not compressed yet."""
-    transport = Recording()
+async def _record(
+    kind: OutletKind, receiver: Receiver, lines: Sequence[bytes], transport: HttpTransport
+) -> None:
+    """Make the requests that the gateway makes, by batches of the type, one after the other."""
     secrets = {name: [value] for name, value in receiver.destination.get("secrets", {}).items()}
     options = {}
     if kind is ELASTICSEARCH:
@@ -182,23 +202,69 @@ def _requests(kind: OutletKind, receiver: Receiver, lines: Sequence[bytes]) -> l
         kind, receiver.destination["settings"], secrets, transport=transport, **options
     )
 
-    async def record() -> None:
-        most, size = outlet.limits.max_events, 0
-        batch: list[EncodedEvent] = []
-        for line in lines:
-            event = OutboundEvent(line)
-            body = outlet.encode(event)
-            if len(batch) == most or size + len(body) > outlet.limits.max_bytes:
-                await outlet.send(batch)
-                batch, size = [], 0
-            batch.append(EncodedEvent(line, body))
-            size += len(body)
-        await outlet.send(batch)
+    most, size = outlet.limits.max_events, 0
+    batch: list[EncodedEvent] = []
+    for line in lines:
+        body = outlet.encode(OutboundEvent(line))
+        if len(batch) == most or size + len(body) > outlet.limits.max_bytes:
+            await outlet.send(batch)
+            batch, size = [], 0
+        batch.append(EncodedEvent(line, body))
+        size += len(body)
+    await outlet.send(batch)
 
-    import asyncio
 
-    asyncio.run(record())
+def _requests(kind: OutletKind, receiver: Receiver, lines: Sequence[bytes]) -> list[HttpRequest]:
+    """The requests that the gateway makes, not compressed yet."""
+    transport = Recording()
+    asyncio.run(_record(kind, receiver, lines, transport))
     return transport.requests
+
+
+class Posting:
+    """Transport of an outlet that compresses and sends over one connection, as a script would."""
+
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
+        self._connection = connection
+
+    def pack(self, body: bytes) -> None:
+        return None
+
+    async def request(self, request: HttpRequest) -> RemoteAnswer:
+        path, headers = _path_of(request.url), {**request.headers, "Content-Encoding": "gzip"}
+        self._connection.request("POST", path, gzip.compress(request.body, 1), headers)
+        answer = self._connection.getresponse()
+        said = answer.read()
+        assert answer.status < 300, said
+        return RemoteAnswer(answer.status, {}, said, 0.0, True)
+
+    async def close(self) -> None:
+        """It is closed by who opened it."""
+
+
+def _path_of(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def _serial(kind: OutletKind) -> Callable[[Scene, Receiver, Sequence[bytes]], tuple[str, Load]]:
+    """A loop that encodes, compresses and sends one batch after the other."""
+
+    def made(scene: Scene, receiver: Receiver, lines: Sequence[bytes]) -> tuple[str, Load]:
+        parts = urlsplit(receiver.destination["settings"]["url"])
+
+        def load() -> float:
+            _await_port(parts.port or 0)
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
+            began = time.monotonic()
+            asyncio.run(_record(kind, receiver, lines, Posting(connection)))
+            seconds = time.monotonic() - began
+            connection.close()
+            return len(lines) / seconds
+
+        return "a loop that encodes, compresses and sends", load
+
+    return made
 
 
 def _posting(kind: OutletKind) -> Callable[[Scene, Receiver, Sequence[bytes]], tuple[str, Load]]:
@@ -208,8 +274,7 @@ def _posting(kind: OutletKind) -> Callable[[Scene, Receiver, Sequence[bytes]], t
         requests = _requests(kind, receiver, lines)
         bodies = [gzip.compress(one.body, 1) for one in requests]
         first = requests[0]
-        parts = urlsplit(first.url)
-        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        parts, path = urlsplit(first.url), _path_of(first.url)
         headers = {**first.headers, "Content-Encoding": "gzip"}
 
         def load() -> float:
@@ -225,7 +290,7 @@ def _posting(kind: OutletKind) -> Callable[[Scene, Receiver, Sequence[bytes]], t
             connection.close()
             return len(lines) / seconds
 
-        return "the same bodies, prepared", load
+        return "prepared bodies", load
 
     return made
 
@@ -248,7 +313,7 @@ def _curl(scene: Scene, receiver: Receiver, lines: Sequence[bytes]) -> tuple[str
         subprocess.run(["curl", "-K", str(folder / "config")], check=True)
         return len(lines) / (time.monotonic() - began)
 
-    return "curl, prepared bodies", load
+    return "curl of prepared bodies", load
 
 
 def _cat(scene: Scene, receiver: Receiver, lines: Sequence[bytes]) -> tuple[str, Load]:
@@ -294,7 +359,9 @@ def _streaming_bulk(scene: Scene, receiver: Receiver, lines: Sequence[bytes]) ->
 _OBJECT = 10_000
 
 
-def _botocore(scene: Scene, receiver: Receiver, lines: Sequence[bytes]) -> tuple[str, Load]:
+def _botocore(
+    prepared: bool, scene: Scene, receiver: Receiver, lines: Sequence[bytes]
+) -> tuple[str, Load]:
     import botocore.session
     from botocore.config import Config
 
@@ -304,21 +371,27 @@ def _botocore(scene: Scene, receiver: Receiver, lines: Sequence[bytes]) -> tuple
         aws_access_key_id=settings["access_key"], aws_secret_access_key=SECRET_KEY,
         config=Config(s3={"addressing_style": "path"}),
     )  # fmt: skip
-    objects = [
-        gzip.compress(b"\n".join([*lines[first : first + _OBJECT], b""]), 6)
-        for first in range(0, len(lines), _OBJECT)
-    ]
+
+    def packed() -> Iterator[bytes]:
+        for first in range(0, len(lines), _OBJECT):
+            content = b"\n".join([*lines[first : first + _OBJECT], b""])
+            # Its digest stands in the name or beside, as who lists objects has to check them.
+            hashlib.sha256(content).digest()
+            yield gzip.compress(content, 1)
+
+    ready = list(packed()) if prepared else []
     runs = [0]
 
     def load() -> float:
         runs[0] += 1
         _await_port(urlsplit(settings["url"]).port or 0)
         began = time.monotonic()
-        for at, body in enumerate(objects):
-            client.put_object(Bucket="audit", Key=f"loader{runs[0]}/{at}.ndjson.gz", Body=body)
+        for at, body in enumerate(ready or packed()):
+            name = f"loader{prepared}{runs[0]}/{at}.ndjson.gz"
+            client.put_object(Bucket="audit", Key=name, Body=body)
         return len(lines) / (time.monotonic() - began)
 
-    return "botocore `put_object`, prepared objects", load
+    return "botocore, " + ("prepared objects" if prepared else "compressing objects"), load
 
 
 def _over_tls(scene: Scene, receiver: Receiver, lines: Sequence[bytes]) -> tuple[str, Load]:
@@ -351,6 +424,98 @@ def _over_tls(scene: Scene, receiver: Receiver, lines: Sequence[bytes]) -> tuple
     return "prepared frames, TLS", load
 
 
+def _loggen(scene: Scene, receiver: Receiver, lines: Sequence[bytes]) -> tuple[str, Load]:
+    """loggen of syslog-ng, with the messages in a file."""
+    from gateway.formats.rfc5424 import rfc5424_encoder
+
+    path, settings = found("loggen")
+    file, encode = scene.folder / "messages", rfc5424_encoder(FormatOptions())
+    file.write_bytes(b"".join([encode(line) + b"\n" for line in lines]))
+    url = urlsplit(receiver.destination["settings"]["url"])
+    # Where its parts are, if it was unpacked.
+    settings = {**settings, "SYSLOGNG_PREFIX": str(path.parents[1])}
+    command = [
+        str(path), "--use-ssl", "--rate", "10000000", "--interval", "60", "--read-file", str(file),
+        "--dont-parse", "localhost", str(url.port),
+    ]  # fmt: skip
+
+    def load() -> float:
+        _await_port(url.port or 0)
+        before = _arrived(scene, receiver)
+        process = subprocess.Popen(
+            command, env={**os.environ, **settings}, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            # It drops the connection when it has sent all, and the last of it with that.
+            return _pace(lambda: _arrived(scene, receiver) - before, len(lines) * 9 // 10)
+        finally:
+            process.kill()
+            process.wait()
+
+    return "loggen", load
+
+
+def _collector(scene: Scene, receiver: Receiver, lines: Sequence[bytes]) -> tuple[str, Load]:
+    """An OpenTelemetry Collector that reads the events from a file."""
+    path, settings = found("otelcol")
+    file, config = scene.folder / "events.ndjson", scene.folder / "exporter.yaml"
+    # The receiver tells once a second how many it has.
+    file.write_bytes(b"\n".join([*lines, b""]) * _LONGER)
+    url = receiver.destination["settings"]["url"]
+    config.write_text(f"""
+receivers:
+  file_log: {{include: ["{file}"], start_at: beginning, poll_interval: 10ms}}
+exporters:
+  otlp_http:
+    endpoint: "{url}"
+    compression: gzip
+    max_conns_per_host: 1
+    sending_queue:
+      {{num_consumers: 1, sizer: items, queue_size: 20000, block_on_overflow: true,
+        batch: {{min_size: 1000, max_size: 1000, flush_timeout: 200ms}}}}
+service:
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines: {{logs: {{receivers: [file_log], exporters: [otlp_http]}}}}
+""")
+    metrics = urlsplit(url)._replace(path="/metrics").geturl()
+
+    def stored() -> int:
+        rows = re.findall(rb'vl_rows_ingested_total\{[^}]*opentelemetry[^}]*\} (\d+)',
+                          receivers.fetched(metrics))  # fmt: skip
+        return sum(map(int, rows))
+
+    def load() -> float:
+        _await_port(urlsplit(url).port or 0)
+        before = stored()
+        process = subprocess.Popen(
+            [str(path), "--config", str(config)], env={**os.environ, **settings},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            return _pace(lambda: stored() - before, len(lines) * _LONGER)
+        finally:
+            process.kill()
+            process.wait()
+
+    return "the Collector's `otlp_http` exporter", load
+
+
+def _pace(arrived: Callable[[], int], count: int) -> float:
+    """Events per second, from the first that are seen to have arrived to the last change before all
+    have, as some receivers tell of what they have once a second."""
+    seen: list[tuple[float, int]] = []
+    deadline = time.monotonic() + _GIVE_UP
+    while (done := arrived()) < count:
+        if done and (not seen or done > seen[-1][1]):
+            seen.append((time.monotonic(), done))
+        assert time.monotonic() < deadline, f"{done} of {count} have arrived"
+        time.sleep(0.02)
+    (begin, first), (end, last) = seen[0], seen[-1]
+    assert last > first, "too few to measure"
+    return (last - first) / (end - begin)
+
+
 def _await_port(port: int) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
@@ -366,11 +531,17 @@ _RECEIVERS = {
     "loki": "victoria_logs", "splunk_hec": "victoria_logs", "otlp": "victoria_logs",
     "syslog": "rsyslog",
 }  # fmt: skip
-_LOADERS: dict[str, Callable[[Scene, Receiver, Sequence[bytes]], tuple[str, Load]]] = {
-    "http": _curl, "file": _cat, "elasticsearch": _streaming_bulk, "s3": _botocore,
-    "loki": _posting(LOKI), "splunk_hec": _posting(SPLUNK_HEC), "otlp": _posting(OTLP),
-    "syslog": _over_tls,
-}  # fmt: skip
+Making = Callable[[Scene, Receiver, Sequence[bytes]], tuple[str, Load]]
+_LOADERS: dict[str, Sequence[Making]] = {
+    "http": (_serial(HTTP), _curl),
+    "file": (_cat,),
+    "elasticsearch": (_streaming_bulk,),
+    "s3": (partial(_botocore, False), partial(_botocore, True)),
+    "loki": (_serial(LOKI), _posting(LOKI)),
+    "splunk_hec": (_serial(SPLUNK_HEC), _posting(SPLUNK_HEC)),
+    "otlp": (_collector, _serial(OTLP), _posting(OTLP)),
+    "syslog": (_loggen, _over_tls),
+}
 
 if __name__ == "__main__":
     main()
