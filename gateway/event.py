@@ -175,6 +175,11 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return decoded
 
 
+def hour_recorded(json: bytes) -> bytes:
+    """Hour of `recorded_at` of native JSON, as `YYYY-MM-DDTHH`."""
+    return json[_RECORDED_AT.start : _RECORDED_AT.start + 13]
+
+
 def recorded_at_of(json: bytes) -> int:
     """`recorded_at` of native JSON in microseconds since 1970, as of `Event`."""
     return parse_formatted(json[_RECORDED_AT])

@@ -82,6 +82,7 @@ class ScriptedOutlet:
     """Implements `gateway.delivery.outlets.outlet.Outlet`."""
 
     confirmation: Confirmation = "stored"
+    verbatim = False
 
     def __init__(self, receiver: Receiver, secrets: Secrets) -> None:
         self._receiver = receiver

@@ -123,7 +123,7 @@ class Segments:
 
     def append(self, lines: Sequence[bytes], first: str, now: float) -> None:
         """Append lines, all or none, durably. `first` is the cursor of the first of them."""
-        data = b"".join([line + b"\n" for line in lines])
+        data = b"\n".join([*lines, b""])
         full = self._size + len(data) > self._rotation.size
         if self._size and (full or now - self._started >= self._rotation.seconds):
             self._full, self._current = self._current, ""

@@ -75,6 +75,7 @@ class FileOutlet:
 
     def __init__(self, plan: OutletPlan) -> None:
         self._plan = plan
+        self.verbatim = plan.verbatim
         settings: FileSettings = plan.settings
         assert plan.folder is not None, "the type gets a folder"
         rotation = Rotation(settings.max_bytes, settings.max_seconds)

@@ -88,6 +88,7 @@ class WebhookOutlet(HttpOutlet):
 
     def __init__(self, plan: OutletPlan) -> None:
         super().__init__(plan)
+        self.verbatim = plan.verbatim
         self._settings: HttpSettings = plan.settings
         single = self._settings.body == "cloudevents"
         self.limits = OutletLimits(1 if single else 500, _BYTES, _BYTES)

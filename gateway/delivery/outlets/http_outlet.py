@@ -52,6 +52,7 @@ class HttpOutlet:
 
     limits: OutletLimits
     confirmation: Confirmation
+    verbatim = False
 
     def __init__(self, plan: OutletPlan) -> None:
         self.plan = plan

@@ -78,6 +78,7 @@ class LokiOutlet(HttpOutlet):
 
     def __init__(self, plan: OutletPlan) -> None:
         super().__init__(plan)
+        self.verbatim = plan.verbatim
         self._settings: LokiSettings = plan.settings
         self._url = self._settings.url.rstrip("/") + _PATH
 

@@ -194,6 +194,10 @@ class Outlet(Protocol):
         """Prepare before the first batch. Where the receiver itself knows the last event that it
         has, the verdict has its cursor, which is right where the stored one is another."""
 
+    @property
+    def verbatim(self) -> bool:
+        """Whether `encode` returns native JSON as it is."""
+
     def encode(self, outbound: OutboundEvent) -> bytes:
         """Part of a body for one event; the same bytes for the same event. Pure."""
 

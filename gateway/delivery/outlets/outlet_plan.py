@@ -68,6 +68,11 @@ class OutletPlan(NamedTuple):
         assert self.transport is not None, "a type that speaks HTTP gets a transport"
         return self.transport
 
+    @property
+    def verbatim(self) -> bool:
+        """Whether `formatted` returns native JSON as it is."""
+        return self.format.name == NATIVE.name
+
     def formatted(self, outbound: OutboundEvent) -> bytes:
         """The event in the format of the destination, on one line without its end."""
         return self.format.encode(outbound.json)

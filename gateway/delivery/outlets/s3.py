@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.clock import format_rfc3339
 from gateway.cursor import parse_cursor
 from gateway.delivery.connect.aws_signature import AwsCredentials, signed_headers
 from gateway.delivery.connect.transport import HttpRequest, NoAnswer, RemoteAnswer
@@ -45,7 +44,7 @@ from gateway.delivery.outlets.outlet_plan import (
     OutletPlan,
     invalid_setting,
 )
-from gateway.event import recorded_at_of
+from gateway.event import hour_recorded
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _PREFIX = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:/(?=.)|$)){0,8}", re.ASCII)
@@ -61,7 +60,6 @@ _DIGEST = "x-amz-meta-content-sha256"
 _MOST_NAMES, _MOST_MANIFESTS = 9, 1000
 # Objects of an hour in one manifest, and so in the state, of which an answer has to hold all.
 _MOST_OBJECTS = 1000
-_HOUR = 3_600_000_000
 _NOTHING = hashlib.sha256().hexdigest()
 _STATE = "application/json"
 
@@ -160,10 +158,9 @@ def _code_of(answer: RemoteAnswer) -> str:
     return found[1].decode() if found else ""
 
 
-def hour_of(micros: int) -> str:
+def hour_of(time: str) -> str:
     """Folder of the hour of a time."""
-    text = format_rfc3339(micros)
-    return f"dt={text[:10]}/hour={text[11:13]}"
+    return f"dt={time[:10]}/hour={time[11:13]}"
 
 
 def _digests(body: bytes) -> tuple[bytes, bytes]:
@@ -178,6 +175,7 @@ class S3Outlet(HttpOutlet):
 
     def __init__(self, plan: OutletPlan) -> None:
         super().__init__(plan)
+        self.verbatim = plan.verbatim
         settings: S3Settings = plan.settings
         self._settings = settings
         scheme, _, host = settings.url.rstrip("/").partition("://")
@@ -367,8 +365,8 @@ def _parts_of(
     """Events in order, by the hour in which they were recorded; and those of a plan by themselves,
     so that an object that was on its way all along is met under its name."""
     found = []
-    for number, group in groupby(events, lambda one: recorded_at_of(one.json) // _HOUR):
-        hour, part = hour_of(number * _HOUR), list(group)
+    for recorded, group in groupby(events, lambda one: hour_recorded(one.json)):
+        hour, part = hour_of(recorded.decode()), list(group)
         if planned is not None and part[0].cursor == planned.first:
             end = next((at for at, one in enumerate(part, 1) if one.cursor == planned.last), 0)
             if 0 < end < len(part):

@@ -99,6 +99,7 @@ class SyslogOutlet:
     """Outlet of the type `syslog`."""
 
     confirmation: Confirmation = "sent"
+    verbatim = False
 
     def __init__(self, plan: OutletPlan) -> None:
         self._plan, self._dialer = plan, plan.stream_dialer()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple, cast
 
 from gateway.delivery.batch_machine import Attempt, BatchMachine
@@ -104,6 +105,8 @@ class OpenBatch:
     def __init__(self, outlet: Outlet, batch: DestinationBatch) -> None:
         self._outlet = outlet
         self._most_events, self._most_bytes, self.max_wait = batch_bounds(batch, outlet.limits)
+        # Bytes of the bodies.
+        self.size = 0
         self._begin()
 
     def __len__(self) -> int:
@@ -120,7 +123,10 @@ class OpenBatch:
         before = len(lines)
         if not lines:
             self._due = now + self.max_wait * random.uniform(_SOONEST, 1)
-        for _ in range(min(most, len(waiting), self._most_events - before)):
+        room = min(most, len(waiting), self._most_events - before)
+        if outlet.verbatim and self._take_verbatim(waiting, room):
+            return room
+        for _ in range(room):
             encoded = encode_within_limits(outlet, OutboundEvent(waiting[0]))
             more = 0 if encoded is None else len(encoded.body)
             if lines and self.size + more > self._most_bytes:
@@ -133,6 +139,21 @@ class OpenBatch:
         else:
             self.full = len(lines) >= self._most_events
         return len(lines) - before
+
+    def _take_verbatim(self, waiting: deque[bytes], count: int) -> bool:
+        """Take so many events at once, if all of them fit and no look at each is needed."""
+        lines = list(islice(waiting, count))
+        sizes = list(map(len, lines))
+        size = self.size + sum(sizes)
+        if size > self._most_bytes or max(sizes, default=0) > self._outlet.limits.max_event_bytes:
+            return False
+        self._events += map(EncodedEvent, lines, lines)
+        self._lines += lines
+        self.size = size
+        for _ in lines:
+            waiting.popleft()
+        self.full = len(self._lines) >= self._most_events
+        return True
 
     def close(self) -> EncodedBatch:
         """What is in it; it begins anew."""

@@ -35,10 +35,10 @@ class OutboundWire(Wire):
         return b"" if gap is None else self.control("gap", gap)
 
     def lines(self, lines: Sequence[bytes]) -> bytes:
-        return b"\n".join([*lines, b""])
+        return b"\n".join(lines)
 
     def text(self, text: bytes) -> bytes:
-        return text + b"\n"
+        return text
 
     def control(self, kind: str, members: dict[str, Any]) -> bytes:
         return control_json(kind, members) + b"\n" if kind == "gap" else b""
@@ -96,12 +96,11 @@ class Inbox:
         if self.closed:
             return True
         # Either events or a gap, whole.
-        lines = bytes(data).removesuffix(b"\n").split(b"\n")
+        lines = bytes(data).split(b"\n")
         if data[: len(JSON_PREFIX)] == JSON_PREFIX:
             self.lines += lines
-        else:
-            for gap in filter(None, lines):
-                self._on_gap(gap)
+        elif lines[0]:
+            self._on_gap(lines[0])
         self._wake()
         return True
 

@@ -13,7 +13,7 @@ from gateway.delivery.running.stream import Inbox
 from gateway.notifier import Notifier
 
 # Events that are encoded between two looks at the clock, and seconds until others have their turn.
-_AT_ONCE = 64
+_AT_ONCE = 128
 _TURN_SECONDS = 0.0005
 
 

@@ -23,6 +23,7 @@ class _Lines:
     """Outlet that encodes as a line; it sends nowhere."""
 
     confirmation: Confirmation = "stored"
+    verbatim = False
 
     def __init__(self, most: int) -> None:
         self.limits = OutletLimits(500, 1 << 20, most)
