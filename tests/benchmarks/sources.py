@@ -114,7 +114,7 @@ def otlp_cost(seconds: float, rounds: int) -> dict[str, Any]:
     def mapped(body: bytes) -> list[Mapped]:
         found = [
             _result(mapping.map(sent, PROTOBUF, slices))
-            for sent in PROTOBUF.split(body)
+            for sent in PROTOBUF.split(body, len(records))
             if sent is not None
         ]
         return [one for [one] in found if isinstance(one, Mapped)]

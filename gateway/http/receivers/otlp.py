@@ -38,7 +38,6 @@ from gateway.ingest.marked import Lenient
 from gateway.ingest.otlp.json_encoding import JSON
 from gateway.ingest.otlp.log_records import LogEncoding, SentRecord
 from gateway.ingest.sources.lines import NATIVE
-from gateway.ingest.split import too_many
 from gateway.ingest.strict_json import Refused
 
 PROTOBUF_TYPE, JSON_TYPE = "application/x-protobuf", "application/json"
@@ -121,17 +120,15 @@ async def _decoded(
             raise PayloadTooLarge(
                 f"more than {MOST_CONTAINERS} objects and lists in one request; send fewer records"
             )
-        records = await slices.in_process(partial(_split_whole, body))
+        records = await slices.in_process(partial(_split_whole, body, limits.max_request_events))
     else:
-        records = encoding.split(body)
+        records = encoding.split(body, limits.max_request_events)
     found = Lenient()
     index = size = copied = 0
     for sent in records:
         if sent is None:
             await slices.rest()
             continue
-        if index == limits.max_request_events:
-            raise too_many(index)
         copied += sent.origin.size
         if copied > _MOST_COPIED * limits.max_request_bytes:
             raise PayloadTooLarge(
@@ -150,8 +147,8 @@ async def _decoded(
     return found
 
 
-def _split_whole(body: bytes) -> list[SentRecord]:
-    return [sent for sent in JSON.split(body) if sent is not None]
+def _split_whole(body: bytes, most: int) -> list[SentRecord]:
+    return [sent for sent in JSON.split(body, most) if sent is not None]
 
 
 def _message(found: SortedItems, rejected: int) -> str:

@@ -10,6 +10,7 @@ import binascii
 import json
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,8 +19,8 @@ import orjson
 from gateway.ingest.marked import members_of
 from gateway.ingest.otlp.log_records import (
     LogEncoding,
-    Origin,
     SentRecord,
+    attempted,
     base64_text,
     made_origin,
     malformed,
@@ -27,13 +28,13 @@ from gateway.ingest.otlp.log_records import (
     repeated,
     whole_number,
 )
+from gateway.ingest.split import items_of, too_many
 from gateway.ingest.strict_json import Refused
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _MOST_TOKENS = 500_000
 _ENCODE = msgspec.json.Encoder().encode
-_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError)
 _DOUBLES = ("NaN", "Infinity", "-Infinity")
 _NAMES = {
     "resourceLogs": "resource_logs", "scopeLogs": "scope_logs", "logRecords": "log_records",
@@ -46,44 +47,65 @@ _NAMES = {
 }  # fmt: skip
 
 
-def _split(body: bytes) -> Iterator[SentRecord | None]:
+def _split(body: bytes, most: int) -> Iterator[SentRecord | None]:
+    left = most
     for logs in _items(_members(body, "resourceLogs"), "resourceLogs"):
-        members = _members(bytes(logs), "scopeLogs")
-        resource = bytes(members.get("resource") or b"")
+        members = _members(logs, "scopeLogs")
+        raw = members.get("resource", b"")
+        resource: dict[str, Any] | Refused | None = None
         for one in _items(members, "scopeLogs"):
-            inside = _members(bytes(one), "logRecords")
+            inside = _members(one, "logRecords")
             records = _items(inside, "logRecords")
-            scope = bytes(inside.get("scope") or b"")
+            left -= len(records)
+            if left < 0:
+                raise too_many(most)
             yield None
             if records:
-                origin = _origin(resource, scope)
+                if resource is None:
+                    resource = attempted(partial(_resource, raw), len(raw))
+                scope = inside.get("scope", b"")
+                made = attempted(partial(_scope, scope), len(scope))
+                origin = made_origin(resource, made, len(raw) + len(scope))
                 for record in records:
-                    yield SentRecord(origin, bytes(record))
+                    yield SentRecord(origin, record)
         yield None
 
 
-def _members(raw: bytes, name: str) -> dict[str, msgspec.Raw]:
+def _members(raw: bytes, name: str) -> dict[str, bytes]:
     """Members of an object, in which `name` stands but once; none of null."""
     try:
-        members = _MEMBERS.decode(raw) if raw.strip() != b"null" else {}
-        times = sum(raw.count(b'"%b"' % spelled.encode()) for spelled in (name, _NAMES[name]))
-        if times > 1 and len(members) < len([*members_of(raw, _MOST_TOKENS)]):
-            raise malformed(f"a member beside {name} appears twice")
-    except Refused as refused:
-        raise malformed(refused.reason) from None
+        found = _MEMBERS.decode(raw) if raw.strip() != b"null" else {}
+    except RecursionError:
+        return _members_one_by_one(raw)
     except _ERRORS as error:
         raise malformed(f"an object with {name} is needed: {error}") from None
+    times = sum(raw.count(b'"%b"' % spelled.encode()) for spelled in (name, _NAMES[name]))
+    if times > 1:
+        return _members_one_by_one(raw)
+    return {name: bytes(value) for name, value in found.items()}
+
+
+def _members_one_by_one(raw: bytes) -> dict[str, bytes]:
+    """Members of an object that is nested deeper than decoders go, or may have one twice."""
+    members: dict[str, bytes] = {}
+    try:
+        for name, value, _ in members_of(raw, _MOST_TOKENS):
+            if name in members:
+                raise malformed(f"the member {name[:64]} appears twice in one object")
+            members[name] = value
+    except Refused as refused:
+        raise malformed(refused.reason) from None
     return members
 
 
-def _items(members: dict[str, msgspec.Raw], name: str) -> list[msgspec.Raw]:
+def _items(members: dict[str, bytes], name: str) -> list[bytes]:
     raw = _either(members, name)
-    if raw is None or bytes(raw) == b"null":
+    if raw is None or raw == b"null":
         return []
-    try:
-        return _LIST.decode(raw)
-    except _ERRORS as error:
-        raise malformed(f"{name}: a list is needed: {error}") from None
+    items = items_of(raw)
+    if items is None:
+        raise malformed(f"{name}: a list is needed")
+    return items
 
 
 def _either(members: dict[str, Any], name: str) -> Any:
@@ -92,15 +114,12 @@ def _either(members: dict[str, Any], name: str) -> Any:
     return members.get(_NAMES[name]) if found is None else found
 
 
-def _origin(resource: bytes, scope: bytes) -> Origin:
-    return made_origin(
-        lambda: _object(_decoded(resource).get("attributes"), "resource"),
-        lambda: _scope(_decoded(scope)),
-        len(resource) + len(scope),
-    )
+def _resource(raw: bytes) -> dict[str, Any]:
+    return _object(_decoded(raw).get("attributes"), "resource")
 
 
-def _scope(scope: dict[str, Any]) -> dict[str, Any]:
+def _scope(raw: bytes) -> dict[str, Any]:
+    scope = _decoded(raw)
     made: dict[str, Any] = {
         name: _text(scope.get(name), name) for name in ("name", "version") if scope.get(name)
     }
@@ -110,7 +129,13 @@ def _scope(scope: dict[str, Any]) -> dict[str, Any]:
 
 
 def _record(raw: bytes) -> dict[str, Any]:
-    sent = _decoded(raw)
+    try:
+        return _plain(_decoded(raw))
+    except RecursionError:
+        raise Refused("", "nested too deep") from None
+
+
+def _plain(sent: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, read in _READ.items():
         value = _either(sent, name)
@@ -129,7 +154,7 @@ def _decoded(raw: bytes) -> dict[str, Any]:
         return {}
     try:
         found = orjson.loads(raw)
-        if orjson.dumps(found) != raw:
+        if not _is_the_same(found, raw):
             found = json.loads(raw, object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Refused("", f"not valid JSON: {error}") from None
@@ -138,6 +163,15 @@ def _decoded(raw: bytes) -> dict[str, Any]:
     if type(found) is not dict:
         raise Refused("", "an object is needed")
     return found
+
+
+def _is_the_same(decoded: Any, raw: bytes) -> bool:
+    """Whether nothing was lost when `raw` was decoded."""
+    try:
+        return orjson.dumps(decoded) == raw
+    except TypeError:
+        # It is nested deeper than is written.
+        return False
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from gateway.errors import InvalidRequest
 from gateway.ingest.strict_json import Refused
 
-# Most bytes of the resource and the scope of records, as they were sent: each record has a copy.
+# Most bytes of a resource or a scope, as it was sent: each record has a copy.
 MOST_ORIGIN_BYTES = 64 * 1024
 _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
 
@@ -41,14 +41,14 @@ class SentRecord(NamedTuple):
 class LogEncoding(NamedTuple):
     """Encoding of requests and answers.
 
-    `split` takes a request apart, record by record, and raises `InvalidRequest` for one that cannot
-    be taken apart. `record` makes an object of a record; it raises `Refused`, and can be called in
-    another process. `answer` tells how many records were refused, and why; `status` is an error,
-    with its code of gRPC.
+    `split` takes a request apart, record by record, at most so many. It raises `InvalidRequest` for
+    one that cannot be taken apart, and `PayloadTooLarge`. `record` makes an object of a record; it
+    raises `Refused`, and can be called in another process. `answer` tells how many records were
+    refused, and why; `status` is an error, with its code of gRPC.
     """
 
     content_type: str
-    split: Callable[[bytes], Iterator[SentRecord | None]]
+    split: Callable[[bytes, int], Iterator[SentRecord | None]]
     record: Callable[[bytes], dict[str, Any]]
     answer: Callable[[int, str], bytes]
     status: Callable[[int, str], bytes]
@@ -66,17 +66,26 @@ def joined(record: dict[str, Any], origin: Origin) -> dict[str, Any]:
     return {"resource": origin.resource, "scope": origin.scope, **record}
 
 
+def attempted(make: Callable[[], dict[str, Any]], size: int) -> dict[str, Any] | Refused:
+    """A resource or a scope of so many bytes, or why none of its records can be taken."""
+    if size > MOST_ORIGIN_BYTES:
+        return Refused("resource", f"its resource or scope has more than {MOST_ORIGIN_BYTES} bytes")
+    try:
+        return make()
+    except Refused as refused:
+        return refused
+
+
 def made_origin(
-    resource: Callable[[], dict[str, Any]], scope: Callable[[], dict[str, Any]], size: int
+    resource: dict[str, Any] | Refused, scope: dict[str, Any] | Refused, size: int
 ) -> Origin:
     """Origin of what has `size` bytes as it was sent."""
-    if size > MOST_ORIGIN_BYTES:
-        reason = f"its resource and scope have more than {MOST_ORIGIN_BYTES} bytes"
-        return Origin({}, {}, 0, Refused("resource", reason))
-    try:
-        return Origin(resource(), scope(), size)
-    except Refused as refused:
-        return Origin({}, {}, 0, refused)
+    for part in (resource, scope):
+        if isinstance(part, Refused):
+            return Origin({}, {}, 0, part)
+    assert isinstance(resource, dict)
+    assert isinstance(scope, dict)
+    return Origin(resource, scope, size)
 
 
 def repeated(name: str, where: str) -> Refused:
