@@ -1,6 +1,8 @@
 """AWS CloudTrail: outcomes in answers, and targets of requests.
 
-Source: AWS CloudTrail User Guide, "CloudTrail record contents" and "AWS console sign-in events".
+Source: AWS CloudTrail User Guide, "CloudTrail record contents" (of API, Insights and aggregated
+events), "AWS console sign-in events" and "Non-API events captured by CloudTrail"; AWS Control Tower
+User Guide, "Lifecycle events"; AWS Service Authorization Reference for the forms of ARNs.
 """
 
 from __future__ import annotations
@@ -13,8 +15,43 @@ from typing import Any
 from gateway.ingest.mapping.values import cut_urn, inner, segments, text, urn
 
 _SERVICE_SUFFIX = re.compile(r"\.amazonaws\.com(\.cn)?$")
-# By member of the answer: what it says.
-_ANSWERS = {"success": "success", "failure": "failure", "failed": "failure"}
+# What answers and jobs say of themselves, in lower case.
+_ANSWERS = {
+    "success": "success", "succeeded": "success", "completed": "success", "failure": "failure",
+    "failed": "failure", "error": "failure", "aborted": "failure", "expired": "failure",
+    "partial": "failure", "denied": "denied",
+}  # fmt: skip
+_AGGREGATED = "AwsAggregatedEvent"
+# By service and member of a request: resources by their ids, as their ARNs have them.
+_REQUESTED: dict[str, dict[str, str]] = {
+    "ec2": {
+        "instanceId": "instance/", "volumeId": "volume/", "snapshotId": "snapshot/",
+        "imageId": "image/", "groupId": "security-group/", "vpcId": "vpc/", "subnetId": "subnet/",
+        "networkInterfaceId": "network-interface/", "keyName": "key-pair/",
+        "routeTableId": "route-table/", "networkAclId": "network-acl/",
+    },
+    "iam": {
+        "userName": "user/", "roleName": "role/", "groupName": "group/",
+        "instanceProfileName": "instance-profile/", "accessKeyId": "access-key/",
+    },
+    "kms": {"keyId": "key/", "aliasName": ""},
+    "secretsmanager": {"secretId": "secret:"},
+    "lambda": {"functionName": "function:"},
+    "dynamodb": {"tableName": "table/"},
+    "rds": {"dBInstanceIdentifier": "db:", "dBClusterIdentifier": "cluster:"},
+    "logs": {"logGroupName": "log-group:"},
+    "cloudformation": {"stackName": "stack/"},
+    "cloudtrail": {"name": "trail/", "trailName": "trail/"},
+    "eks": {"clusterName": "cluster/"},
+    "ecr": {"repositoryName": "repository/"},
+    "ssm": {"name": "parameter/"},
+    "states": {"name": "stateMachine:"},
+}  # fmt: skip
+# Services whose ARNs name no region.
+_GLOBAL = {"iam"}
+# Lists of EC2, in requests and answers.
+_SETS = ("instancesSet", "groupSet", "volumeSet", "snapshotSet", "imagesSet", "networkInterfaceSet")
+_MOST_ITEMS = 32
 
 
 def category(record: dict[str, Any], options: Mapping[str, str]) -> str:
@@ -25,6 +62,8 @@ def category(record: dict[str, Any], options: Mapping[str, str]) -> str:
 def action(record: dict[str, Any], options: Mapping[str, str]) -> str | None:
     """Action by service and event: `s3.GetObject`."""
     name = text(record.get("eventName")) or text(inner(record, "insightDetails", "eventName"))
+    if name is None and record.get("eventType") == _AGGREGATED:
+        name = "aggregated"
     return None if name is None else f"{_service(record)}.{name.replace('.', '_')}"
 
 
@@ -39,13 +78,31 @@ def _without_suffix(service: str) -> str:
 
 
 def answer(record: dict[str, Any], options: Mapping[str, str]) -> str | None:
-    """Outcome in the answer: sign-ins and some services name it by the event, without a code."""
+    """Outcome in the answer: sign-ins and events of services say it there, without a code."""
+    if "insightDetails" in record or record.get("eventType") == _AGGREGATED:
+        # Several calls, of which some may have failed.
+        return "unknown"
     name = record.get("eventName")
     for member in ("responseElements", "serviceEventDetails", "additionalEventData"):
-        found = inner(record, member, name) if isinstance(name, str) else None
-        if isinstance(found, str) and found.lower() in _ANSWERS:
-            return _ANSWERS[found.lower()]
+        found = _said(inner(record, member, name)) if isinstance(name, str) else None
+        if found is not None:
+            return found
+    return _state(record.get("serviceEventDetails"))
+
+
+def _state(details: Any) -> str | None:
+    """What a job of a service says of itself: `state`, or `createManagedAccountStatus.state`."""
+    if not isinstance(details, dict):
+        return None
+    for holder in (details, *(value for name, value in details.items() if name.endswith("Status"))):
+        found = _said(inner(holder, "state")) or _said(inner(holder, "status"))
+        if found is not None:
+            return found
     return None
+
+
+def _said(value: Any) -> str | None:
+    return _ANSWERS.get(value.lower()) if isinstance(value, str) else None
 
 
 def reason(record: dict[str, Any], options: Mapping[str, str]) -> str | None:
@@ -55,28 +112,81 @@ def reason(record: dict[str, Any], options: Mapping[str, str]) -> str | None:
 
 
 def targets(record: dict[str, Any], options: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Targets of a record: its resources' ARNs, else the account's region and service."""
+    """Targets of a record: its resources' ARNs and those that the request names, else the account's
+    region and service."""
     named = False
+    for found in (*_resources(record), *_requested(record), *_aggregated(record)):
+        named = True
+        yield found
+    if not named:
+        region = text(record.get("awsRegion")) or "global"
+        yield {
+            "urn": urn("aws", _account(record) or "-", region, _service(record)),
+            "type": "service",
+        }
+
+
+def _account(record: dict[str, Any]) -> str | None:
+    members = record.get("recipientAccountId"), inner(record, "userIdentity", "accountId")
+    return text(members[0]) or text(members[1]) or text(record.get("accountId"))
+
+
+def _resources(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     resources = record.get("resources")
     for resource in resources if isinstance(resources, list) else []:
         arn = text(inner(resource, "ARN") or inner(resource, "arn"), 4096)
         if arn is not None:
-            named = True
             yield _target(arn, inner(resource, "type"))
-    parameters = record.get("requestParameters")
+
+
+def _requested(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Resources that the request names by ARN, or by an id of the table; the answer has those that
+    were made."""
+    service, parameters = _service(record), record.get("requestParameters")
     for value in parameters.values() if isinstance(parameters, dict) else []:
         if isinstance(value, str) and value.startswith("arn:"):
-            named = True
             yield _target(value, None)
-    name = _service(record)
     bucket = inner(parameters, "bucketName")
-    if name == "s3" and isinstance(bucket, str) and bucket:
-        named = True
+    if service == "s3" and isinstance(bucket, str) and bucket:
         yield _target(urn("arn", f"aws:s3:::{bucket}"), "AWS::S3::Bucket")
-    if not named:
-        account = record.get("recipientAccountId") or inner(record, "userIdentity", "accountId")
-        region = text(record.get("awsRegion")) or "global"
-        yield {"urn": urn("aws", account or "-", region, name), "type": "service"}
+    known = _REQUESTED.get(service, {})
+    for holder in (parameters, *_items(parameters), *_items(record.get("responseElements"))):
+        for member in known.keys() & holder.keys() if isinstance(holder, dict) else ():
+            value = text(holder[member])
+            if value is not None and not value.startswith("arn:"):
+                yield _by_id(record, service, known[member], value)
+
+
+def _items(parameters: Any) -> Iterator[Any]:
+    for name in _SETS:
+        items = inner(parameters, name, "items")
+        yield from items[:_MOST_ITEMS] if isinstance(items, list) else ()
+
+
+def _by_id(record: dict[str, Any], service: str, kind: str, name: str) -> dict[str, Any]:
+    region = text(record.get("awsRegion")) or ""
+    partition = "aws"
+    for begin in ("cn", "us-gov"):
+        if region.startswith(f"{begin}-"):
+            partition = f"aws-{begin}"
+    where = "" if service in _GLOBAL else region
+    arn = f"arn:{partition}:{service}:{where}:{_account(record) or ''}:{kind}{name}"
+    return _target(arn, kind.strip("/:") or None) | {"id": name, "name": name}
+
+
+def _aggregated(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Resources in the statistics of an aggregated event."""
+    summary = record.get("summary")
+    details = inner(summary, "details")
+    dimensions = [inner(summary, "primaryDimension")]
+    dimensions += details[:_MOST_ITEMS] if isinstance(details, list) else []
+    for dimension in dimensions:
+        found = inner(dimension, "statistics")
+        if inner(dimension, "dimension") == "resourceARN" and isinstance(found, list):
+            for one in found[:_MOST_ITEMS]:
+                arn = text(inner(one, "name"), 4096)
+                if arn is not None and arn.startswith("arn:"):
+                    yield _target(arn, None)
 
 
 def _target(arn: str, kind: Any) -> dict[str, Any]:
