@@ -23,7 +23,7 @@ from tests.support.machine_time import patience
 from tests.support.services.ports import free_port
 
 OPENSEARCH = Path(__file__).parent / "opensearch"
-SINK = Path(__file__).parent / "sink.py"
+SINK, INDEXER = (Path(__file__).with_name(name) for name in ("sink.py", "indexer.py"))
 ACCESS_KEY, BUCKET = "AKID", "audit"
 _PAGE = 10_000
 
@@ -238,8 +238,20 @@ def http_sink(scene: Scene) -> list[Receiver]:
     ]  # fmt: skip
 
 
+def indexer(scene: Scene) -> list[Receiver]:
+    """A program of ours that acknowledges what it has indexed."""
+    port, received = free_port(), scene.folder / "indexed.ndjson"
+    program = scene.run([sys.executable, INDEXER, str(port), str(received)], {})
+    settings = {"url": f"http://127.0.0.1:{port}", "ack": "required", "ack_timeout": "15s"}
+    destination = {"type": "splunk_hec", "settings": settings, "secrets": {"token": "any"}}
+    return [
+        Receiver("a receiver of ours, `splunk_hec` with acknowledgement", destination, program,
+                 lambda: Counter(ids_in(content(received))))
+    ]  # fmt: skip
+
+
 ALONE: Sequence[Callable[[Scene], list[Receiver]]] = (
-    victoria_logs, opensearch, object_store, files, rsyslog, http_sink,
+    victoria_logs, opensearch, object_store, files, rsyslog, http_sink, indexer,
 )  # fmt: skip
 
 

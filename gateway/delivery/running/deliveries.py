@@ -346,12 +346,10 @@ class DeliverySupervisor:
 
 
 def _status(held: Held) -> Status:
-    """Status of what is held here at this moment, with what waits for its confirmation in
-    flight."""
+    """Status of what is held here, with what waits for its confirmation in flight."""
     status, receipts = held.worker.status, held.worker.receipts
     waiting = 0 if receipts is None else receipts.events
-    counters = replace(status.counters, delivered=replace(status.counters.delivered))
-    return replace(status, counters=counters, in_flight=status.in_flight + waiting)
+    return replace(status, in_flight=status.in_flight + waiting)
 
 
 def _ended_as(progress: Replay, stored: Replay) -> Replay:

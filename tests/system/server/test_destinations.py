@@ -986,20 +986,6 @@ async def test_one_that_refuses_whole_batches_without_a_name_is_disabled_and_not
     await eventually(lambda: len(receiver.ids) == 160, "the rest arrives")
 
 
-async def test_the_status_that_is_shown_is_of_one_moment(
-    gateway: Gateway, receiver: Receiver
-) -> None:
-    await make(gateway, await gateway.reader_key())
-    deliveries = gateway.context.deliveries
-    await eventually(lambda: deliveries.status_of("siem") is not None, "it is held")
-    before = deliveries.status_of("siem")
-    assert before is not None
-    ids = await gateway.send_many(3, category="auth")
-    await arrives(receiver, ids)
-    await shown_when(gateway, lambda seen: seen["delivered"]["events"] == 3)
-    assert before.counters.delivered.events == 0
-
-
 async def test_a_receiver_that_hangs_holds_up_two_batches_and_some_pages_and_no_more(
     gateway: Gateway, receiver: Receiver
 ) -> None:
