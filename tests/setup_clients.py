@@ -29,9 +29,12 @@ from tempfile import TemporaryDirectory
 CLIENTS = Path(__file__).parent / "system" / "clients"
 UNPACKED = Path(__file__).parent / "shippers" / "programs"
 _UNPACKED_PACKAGES = (
-    "rsyslog", "rsyslog-openssl", "libestr0", "libfastjson4", "liblognorm5",
-    "syslog-ng-core", "libivykis0", "libnet1", "libpcre3", "libwrap0",
+    "rsyslog", "rsyslog-openssl", "rsyslog-elasticsearch", "libestr0", "libfastjson4",
+    "liblognorm5", "syslog-ng-core", "syslog-ng-mod-http", "libivykis0", "libnet1", "libpcre3",
+    "libwrap0",
 )  # fmt: skip
+# What is there once all of them are.
+_NEWEST = "usr/lib/*/rsyslog/omelasticsearch.so"
 # Without a network nothing is waited for.
 _PATIENCE = ("-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=15")
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -76,7 +79,7 @@ def main() -> None:
 
 def unpack_debian_packages() -> None:
     """Bring rsyslog and syslog-ng of known versions, or say that they are not run."""
-    if (UNPACKED / "usr").exists():
+    if next(UNPACKED.glob(_NEWEST), None) is not None:
         return
     system = Path("/etc/os-release").read_text() if Path("/etc/os-release").exists() else ""
     if not {"ID=debian", 'VERSION_ID="12"'} <= {*system.splitlines()}:
@@ -93,8 +96,9 @@ def unpack_debian_packages() -> None:
         except Missing as missing:
             print(f"not run: rsyslog, syslog-ng; {missing}", file=sys.stderr)
             return
-        # What tells that they are there comes last.
+        # What tells that they are there comes last; there may be some of an earlier time.
         for part in sorted(draft.iterdir(), key=lambda part: part.name == "usr"):
+            shutil.rmtree(UNPACKED / part.name, ignore_errors=True)
             shutil.move(part, UNPACKED)
 
 

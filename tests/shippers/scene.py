@@ -26,6 +26,7 @@ from tests.support.examples import examples
 from tests.support.gateway_process import ROOT, GatewayProcess
 from tests.support.loaded_program import LoadedProgram
 from tests.support.machine_time import patience
+from tests.support.services.ports import free_port
 
 RECIPES = ROOT / "deploy" / "shippers"
 EVENTS = 400
@@ -100,7 +101,8 @@ class Scene:
         self.options: list[str] = []
         # Seconds between two requests that send events.
         self.between = 0.01
-        self.gateway = GatewayProcess(folder / "data")
+        # One that nobody is given while the gateway is away.
+        self.gateway = GatewayProcess(folder / "data", port=free_port())
         grant = {"actions": ["ingest", "pull", "stream"], "categories": ["auth"]}
         self.admin = self.gateway.first_key
         self.key = self.gateway.make_key(grant)

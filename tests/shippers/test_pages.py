@@ -17,6 +17,7 @@ TESTED = (
     "opentelemetry-python",
     "otel-collector",
     "rsyslog",
+    "splunk-handler",
     "syslog-ng",
     "telegraf",
     "victorialogs",

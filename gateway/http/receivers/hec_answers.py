@@ -52,8 +52,8 @@ _CODES = {
     "invalid_channel": BAD_CHANNEL, "key_in_url": IN_QUERY, "stopping": STOPPING,
     "not_ready": QUEUES_FULL,
 }  # fmt: skip
-# Errors of a 400 that keep their own status.
-_OF_BODIES = (408, 413, 415)
+# Statuses of refusals that stay as they are.
+_KEPT = (408, 413, 415, 431)
 
 
 def hec_answer(
@@ -67,7 +67,7 @@ def hec_answer(
 def render(request: web.Request, error: GatewayError) -> Rendered:
     """An error as a sender understands it. It repeats what was not stored at 503 alone."""
     code = _code(request, error)
-    status = error.status if error.status in _OF_BODIES else _STATUSES.get(code, 400)
+    status = error.status if error.status in _KEPT else _STATUSES.get(code, 400)
     said = HecResult(_TEXTS[code], code, detail=error.detail, request_id=request[REQUEST_ID])
     return Rendered(status, "application/json", msgspec.json.encode(said))
 

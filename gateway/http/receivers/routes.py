@@ -19,7 +19,9 @@ _CONTENT_ENCODING: Schema = {
 }  # fmt: skip
 _ACKS: Schema = {"type": "object", "properties": {"acks": listed({"type": "integer"})}}
 _HEC_REFUSALS = Refusals(
-    hec_answers.render, content(named("HecResult"))["content"], (400, 401, 403, 408, 413, 415, 503)
+    hec_answers.render,
+    content(named("HecResult"))["content"],
+    (400, 401, 403, 408, 413, 415, 431, 503),
 )
 _BULK: Schema = {
     "type": "object",
@@ -36,7 +38,7 @@ _BULK_ERROR: Schema = {
 }
 # Under overload there is no answer.
 _BULK_REFUSALS = Refusals(
-    elasticsearch.render, content(_BULK_ERROR)["content"], (400, 401, 403, 408, 413, 415)
+    elasticsearch.render, content(_BULK_ERROR)["content"], (400, 401, 403, 408, 413, 415, 431)
 )
 
 

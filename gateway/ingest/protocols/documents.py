@@ -64,7 +64,7 @@ def map_hec(event: HecEvent, chosen: Chosen) -> Made:
         return [NotMapped(event.raw, "", event.reason)]
     if chosen.named is not None:
         return list(chosen.named.map(_text_of(event.event), chosen.usual, chosen.most))
-    return _native_or(event.event, chosen, event.raw)
+    return _native_or(_text_of(event.event), chosen, event.raw)
 
 
 def map_bulk(item: BulkItem, chosen: Chosen) -> Made:

@@ -185,3 +185,8 @@ def test_a_document_that_only_looks_like_ours_is_a_document() -> None:
     }  # fmt: skip
     event = event_of(bulk(document))
     assert (event["category"], event["data"]) == ("ecs", document)
+
+
+def test_an_event_of_our_own_form_may_come_as_text() -> None:
+    event = event_of(hec(json.dumps(NATIVE | {"id": "a"}), time=1767225600))
+    assert (event["id"], event["category"], event["time"][:4]) == ("a", "auth", "2026")

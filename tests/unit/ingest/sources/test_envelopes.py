@@ -280,6 +280,14 @@ def mapped_reason(record: str) -> str:
     return found.reason
 
 
+def test_a_text_that_is_no_utf_8_costs_only_itself() -> None:
+    line = b'"<38>1 2026-01-01T00:00:00Z h su 1 - - hello"'
+    wrong = b'"<38>1 - h \xff"', b'"\\q"'
+    body = b'{"records":[{"message":%b},{"message":%b},{"message":%b}]}' % (*wrong, line)
+    found = [*source_named("syslog").map(body)]
+    assert [isinstance(one, Mapped) for one in found] == [False, False, True]
+
+
 def test_an_envelope_that_names_its_list_twice_is_refused() -> None:
     [found] = mapped("cloudtrail", f'{{"Records":[{TEXT}],"Records":[]}}'.encode())
     assert isinstance(found, NotMapped)
