@@ -18,16 +18,17 @@ REFUSALS = (
     "missing_key", "invalid_key", "invalid_ticket", "key_revoked", "key_expired", "key_suspended",
     "key_unreadable", "not_granted", "action_not_granted", "denied_by_grant", "role_unreadable",
     "unknown_time_zone", "outside_hours", "address_not_allowed", "events_not_granted",
-    "exceeds_own_grants", "exceeds_own_limits", "own_finding", "maker_ended", "basic_needs_tls",
-    "origin_not_allowed", "cursor_expired", "cursor_unknown", "rate_limited", "key_throttled",
-    "quota_exhausted", "filter_share_used_up", "too_many_connections", "too_many_streams",
-    "too_many_bytes_in_flight", "beyond_lookback", OTHER,
+    "exceeds_own_grants", "foreign_pseudonym_domain", "exceeds_own_limits", "own_finding",
+    "maker_ended", "basic_needs_tls", "origin_not_allowed", "cursor_expired", "cursor_unknown",
+    "rate_limited", "key_throttled", "quota_exhausted", "filter_share_used_up",
+    "too_many_connections", "too_many_streams", "too_many_bytes_in_flight", "beyond_lookback",
+    OTHER,
 )  # fmt: skip
 _REFUSED = (401, 403, 410, 429)
-_INGEST = "POST /v1/events"
+_INGESTS = ("/v1/ingest/", "/v1/logs", "/services/collector", "/{index}/_bulk", "/_bulk")
 _NOT_VALID = (400, 413, 415, 422)
 _KINDS = {
-    _INGEST: "ingest",
+    "POST /v1/events": "ingest",
     "GET /v1/events": "page",
     "GET /v1/events/{id}": "page",
     "GET /v1/stream": "stream",
@@ -61,7 +62,7 @@ class RequestMetrics:
         """Count refusals, also of requests whose answers have begun."""
         if status in _REFUSED:
             self.refusals[refused_with if refused_with in REFUSALS else OTHER] += times
-        elif status in _NOT_VALID and route == _INGEST:
+        elif status in _NOT_VALID and _labels(route, status)[1] == "ingest":
             self.refused_ingests += times
 
 
@@ -81,4 +82,6 @@ def _labels(route: str, status: int) -> tuple[tuple[str, str], str]:
 def _kind(route: str, path: str) -> str:
     if path.endswith(_REVIEWS):
         return "review"
+    if path.startswith(_INGESTS) and not route.startswith("GET "):
+        return "ingest"
     return _KINDS.get(route) or ("keys" if path.startswith(_KEYS) else "other")

@@ -66,6 +66,10 @@ def test_what_no_list_has_is_counted_as_other() -> None:
     ("route", "kind"),
     [
         ("POST /v1/events", "ingest"),
+        ("POST /v1/ingest/{source}", "ingest"),
+        ("POST /v1/logs", "ingest"),
+        ("POST /services/collector/event", "ingest"),
+        ("POST /{index}/_bulk", "ingest"),
         ("GET /v1/events/{id}", "page"),
         ("GET /v1/stream", "stream"),
         ("POST /v1/keys/{id}/rotate", "keys"),
