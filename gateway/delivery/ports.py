@@ -5,7 +5,7 @@ One contract suite (`tests/contract/test_destinations_contract.py`) runs over al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -74,8 +74,8 @@ class Destinations(Protocol):
     async def delete_dead_letters(self, name: str, cursors: Sequence[str] | None) -> int:
         """Delete dead letters, all of them with None; return how many there were."""
 
-    async def put_status(self, name: str, status: bytes) -> None:
-        """Keep the last status of a destination that exists."""
+    async def put_statuses(self, statuses: Mapping[str, bytes]) -> None:
+        """Keep the last statuses of those destinations that exist, by their names."""
 
     async def status(self, name: str) -> bytes | None:
         """Last status that was kept."""

@@ -157,6 +157,16 @@ class LoopWork:
         queue.append(waits)
         await waits
 
+    async def lull(self, within: float) -> None:
+        """Return when the event loop is idle, or after so many seconds at the latest; if more
+        urgent work is under way, after the pause for that. For short work that has time and takes
+        no turns: of many who wait, one goes on in a round."""
+        if self._busy():
+            await asyncio.sleep(self.budget.pause_seconds)
+        idle = asyncio.get_running_loop().create_future()
+        self._when_idle(lambda: None if idle.done() else idle.set_result(None), within)
+        await idle
+
     async def in_thread(self, key_id: str, work: Callable[[], Result]) -> Result:
         """Do uninterruptible work on a thread, in a turn of the key, as the only slice."""
         await self.turn(key_id)

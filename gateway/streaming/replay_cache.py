@@ -64,7 +64,7 @@ class ReplayCache:
         self._costly_reads = asyncio.Semaphore(_READS_AT_ONCE)
         self._known: OrderedDict[ChunkKey, Chunk] = OrderedDict()
         self._bytes = 0
-        self._reading: dict[ChunkKey, asyncio.Event] = {}
+        self._reading: dict[ChunkKey, asyncio.Future[Chunk | None]] = {}
 
     async def get(
         self,
@@ -82,26 +82,33 @@ class ReplayCache:
         if limit is not None and limit < _CHUNK_EVENTS:
             return await self._read(interest, after, until, limit, key_id, placed)
         key = (interest, after)
-        while key in self._reading:
-            await self._reading[key].wait()
+        while (reading := self._reading.get(key)) is not None:
+            # Also a chunk that is not kept, as those who follow the log all ask for the newest one.
+            read = await asyncio.shield(reading)
+            if read is not None and self._suits(read, after, until, placed):
+                return read
         known = self._known.get(key)
-        if (
-            known is not None
-            and known.reached <= until
-            and after >= self._log.floor
-            and not (placed and known.offsets is None)
-        ):
+        if known is not None and self._suits(known, after, until, placed):
             self._known.move_to_end(key)
             return known
-        done = self._reading[key] = asyncio.Event()
+        done = self._reading[key] = asyncio.get_running_loop().create_future()
+        chunk = None
         try:
             chunk = await self._read(interest, after, until, _CHUNK_EVENTS, key_id, placed)
         finally:
             del self._reading[key]
-            done.set()
+            done.set_result(chunk)
         if chunk.reached < until:
             self._remember(key, chunk)
         return chunk
+
+    def _suits(self, chunk: Chunk, after: int, until: int, placed: bool) -> bool:
+        """Whether a chunk read behind `after` is what is asked for."""
+        return (
+            chunk.reached <= until
+            and after >= self._log.floor
+            and not (placed and chunk.offsets is None)
+        )
 
     async def _read(
         self, interest: Interest, after: int, until: int, limit: int, key_id: str, placed: bool

@@ -117,13 +117,13 @@ async def test_dead_letters_are_kept_once_in_the_order_of_the_log(connect: Conne
 
 async def test_with_a_destination_all_that_belongs_to_it_goes(connect: Connect) -> None:
     store = await connect()
-    await store.put_status("siem", b"lost")
+    await store.put_statuses({"siem": b"lost"})
     assert await store.status("siem") is None
     await store.change("siem", lambda before, others: destination())
     await store.change("other", lambda before, others: destination("other"))
+    await store.put_statuses({"siem": b"old", "other": b"old"})
+    await store.put_statuses({"siem": b"new", "gone": b"lost", "other": b"new"})
     for name in ("siem", "other"):
-        await store.put_status(name, b"old")
-        await store.put_status(name, b"new")
         await store.add_dead_letters(name, [letter(1)])
     assert await store.change("siem", lambda before, others: None) is None
     assert await store.get("siem") is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -19,6 +19,14 @@ _ONE = "SELECT document FROM destination WHERE name = $1"
 _COUNT = "SELECT count(*) FROM dead_letter WHERE destination = $1"
 # The changes, one after the other.
 _TURN = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.destination', 0))"
+# In the order of their names, so that replicas do not wait for each other; and no destination goes
+# meanwhile, as that would fail for all.
+_PUT_STATUSES = (
+    "INSERT INTO destination_status "
+    "SELECT name, given.document FROM unnest($1::text[], $2::bytea[]) AS given (name, document) "
+    "JOIN destination USING (name) ORDER BY name FOR KEY SHARE OF destination "
+    "ON CONFLICT (destination) DO UPDATE SET document = excluded.document"
+)
 
 
 class PostgresDestinations:
@@ -120,13 +128,10 @@ class PostgresDestinations:
             )
         return len(rows)
 
-    async def put_status(self, name: str, status: bytes) -> None:
+    async def put_statuses(self, statuses: Mapping[str, bytes]) -> None:
         async with self._database.connection(_UNCHANGED) as connection:
             await connection.execute(
-                "INSERT INTO destination_status SELECT name, $2 FROM destination WHERE name = $1"
-                " ON CONFLICT (destination) DO UPDATE SET document = excluded.document",
-                storable(name),
-                status,
+                _PUT_STATUSES, list(map(storable, statuses)), list(statuses.values())
             )
 
     async def status(self, name: str) -> bytes | None:

@@ -276,7 +276,7 @@ class DeliverySupervisor:
         key = ConsumerKey(OWNER, name)
         row = (await self._consumer_store.commit({key: move})).get(key)
         if row is not None and row.generation == move.generation:
-            await self.parts.store.put_status(name, encode_status(held.worker.status))
+            await self.parts.store.put_statuses({name: encode_status(held.worker.status)})
 
     def _cursor(self, held: Held) -> str:
         return format_cursor(self.parts.log.epoch, held.worker.position)
@@ -329,10 +329,11 @@ class DeliverySupervisor:
     # Status
 
     async def _keep_statuses(self) -> None:
-        """Store the status of destinations: at once when something happened, else now and then,
-        and never that of one which another process may have taken over."""
+        """Store the status of destinations, together: at once when something happened, else now and
+        then, and never that of one which another process may have taken over."""
         clock = self.parts.clock
         now, time = clock.monotonic(), clock.boottime()
+        changed = {}
         for name, held in self._held.items():
             waits = name not in self.parts.noted and now - held.status_at < _STATUS_SECONDS
             if waits or time >= held.worker.lease.until:
@@ -340,8 +341,11 @@ class DeliverySupervisor:
             document = encode_status(_status(held))
             held.status_at = now
             if document != held.status:
-                held.status = document
-                await self.parts.store.put_status(name, document)
+                changed[name] = document
+        if changed:
+            await self.parts.store.put_statuses(changed)
+            for name, document in changed.items():
+                self._held[name].status = document
         self.parts.noted.clear()
 
 

@@ -20,8 +20,9 @@ from gateway.delivery.outlets.outlet import (
 from gateway.delivery.reduction import encode_within_limits, reduce
 
 # Least share of its wait after which a batch is due: those of many destinations, which all begin
-# with the same event, are not to be encoded and sent in one moment.
-_SOONEST = 0.75
+# with the same event, are not to be encoded and sent in one moment. It is more than what passes
+# before all that belongs into the batch is read (`gateway.delivery.running.stream`).
+_SOONEST = 0.9
 
 
 class EncodedBatch(NamedTuple):
@@ -100,7 +101,7 @@ class SentEvents(NamedTuple):
 
 
 class OpenBatch:
-    """Batch that is being filled, and is due some time after its first event."""
+    """Batch that is being filled, and is due some time after its first event came."""
 
     def __init__(self, outlet: Outlet, batch: DestinationBatch) -> None:
         self._outlet = outlet
@@ -116,13 +117,13 @@ class OpenBatch:
         """Seconds until it is due; there has to be an event in it."""
         return self._due - now
 
-    def take(self, waiting: deque[bytes], most: int, now: float) -> int:
+    def take(self, waiting: deque[bytes], most: int, since: float) -> int:
         """Take events from what waits, at most so many and until it is full, and encode them;
-        return how many."""
+        return how many. They came at the moment `since`, or later."""
         outlet, events, lines = self._outlet, self._events, self._lines
         before = len(lines)
         if not lines:
-            self._due = now + self.max_wait * random.uniform(_SOONEST, 1)
+            self._due = since + self.max_wait * random.uniform(_SOONEST, 1)
         room = min(most, len(waiting), self._most_events - before)
         if outlet.verbatim and self._take_verbatim(waiting, room):
             return room

@@ -116,6 +116,7 @@ class DeliveryParts:
                 wake,
                 lambda: distance(stream.cursor, self.log.head),
                 max_wait,
+                self.clock.monotonic,
             )
             interest = Interest(StreamQuery(select, view, selected), OUTBOUND)
             stream = DeliveryStream(interest, inbox, key.id, position, interrupt)

@@ -6,6 +6,7 @@ live, but follows the log at the pace of its receiver.
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,9 +22,14 @@ from gateway.wire.framing import End, Wire, control_json
 # page is read.
 _ROOM = 1500
 _LONGEST_WAIT = 3600.0
-# Events that are few enough to wait for others, and the longest that they do.
+# Events that are few enough to wait for others, and for how much of the wait for a batch they do,
+# at most so many seconds. Each destination waits for another share: many that begin with the same
+# event are not to read in one moment for ever.
 _FEW = 100
-_LONGEST_PAUSE = 0.1
+_SHARES = (0.7, 0.9)
+_LONGEST_PAUSE = 1.0
+# How long what has time waits for a moment without other work.
+_PATIENCE_SECONDS = 0.02
 
 
 class OutboundWire(Wire):
@@ -70,13 +76,19 @@ class Inbox:
         wake: Callable[[], None],
         behind: Callable[[], int],
         max_wait: float,
+        now: Callable[[], float],
     ) -> None:
-        """`behind` is how many events of the log are not read, and `max_wait` how many seconds an
-        event may wait for its batch."""
+        """`behind` is how many events of the log are not read, `max_wait` how many seconds an
+        event may wait for its batch, and `now` the time that goes on evenly."""
         self.lines: deque[bytes] = deque()
+        # Since when the first of them may have been there to be read.
+        self.since = 0.0
         self._behind = behind
-        # As each reading costs the same: a batch of a second has those of ten, not of each event.
-        self._pause = min(_LONGEST_PAUSE, max_wait / 10)
+        self._now = now
+        # As each reading costs the same, however much it finds: one for each batch.
+        self._pause = min(_LONGEST_PAUSE, max_wait * random.uniform(*_SHARES))
+        # Begin of the pause before the next reading, if that may find what came meanwhile.
+        self._paused_at: float | None = None
         self.closed = False
         self.subscription: DeliveryStream | None = None
         self.hub: Hub | None = None
@@ -98,6 +110,8 @@ class Inbox:
         # Either events or a gap, whole.
         lines = bytes(data).split(b"\n")
         if data[: len(JSON_PREFIX)] == JSON_PREFIX:
+            if not self.lines:
+                self.since = self._now() if self._paused_at is None else self._paused_at
             self.lines += lines
         elif lines[0]:
             self._on_gap(lines[0])
@@ -110,11 +124,21 @@ class Inbox:
             self._taken.notify()
 
     async def drained(self) -> None:
+        self._paused_at = None
         while not self.closed and len(self.lines) >= _ROOM:
             await self._taken.until(lambda: self.closed or len(self.lines) < _ROOM, _LONGEST_WAIT)
         # In front of a batch that is not full.
         if self.lines and not self.closed and self._behind() < _FEW:
+            began = self._now()
             await self._ended.until(lambda: self.closed, self._pause)
+            if self._behind():
+                self._paused_at = began
+                await self.lull()
+
+    async def lull(self) -> None:
+        """Wait for a moment without other work, if there soon is one."""
+        if self.hub is not None:
+            await self.hub.work.lull(_PATIENCE_SECONDS)
 
     def finish(self, last: bytes, within: float) -> None:
         self.abort()

@@ -57,6 +57,9 @@ class Upcoming:
         if staged is not None:
             return staged
         await self._fill(longest, sys.maxsize)
+        if not self._opened.full:
+            # What has waited for others has time.
+            await self._inbox.lull()
         return self._opened.close() if self._opened else None
 
     async def _fill(self, longest: float, most: int) -> None:
@@ -74,5 +77,5 @@ class Upcoming:
             if now - turn >= _TURN_SECONDS:
                 await asyncio.sleep(0)
                 turn = clock.monotonic()
-            opened.take(inbox.lines, min(ready, _AT_ONCE), now)
+            opened.take(inbox.lines, min(ready, _AT_ONCE), inbox.since)
             inbox.taken()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 
@@ -12,6 +13,7 @@ from gateway.delivery.outlets.http import HTTP
 from gateway.delivery.running import stream
 from gateway.delivery.running.encoded_batch import OpenBatch
 from gateway.delivery.running.stream import Inbox
+from gateway.notifier import Notifier
 from tests.support.outbound_events import outbound_event
 from tests.support.outlets import new_outlet
 
@@ -25,12 +27,26 @@ async def settled(waiting: asyncio.Task[None]) -> bool:
     return waiting.done()
 
 
+def new_inbox(
+    max_wait: float, behind: Callable[[], int] = lambda: 0, now: Callable[[], float] = lambda: 0.0
+) -> Inbox:
+    return Inbox(lambda gap: None, lambda: None, behind, max_wait, now)
+
+
+def new_batch(max_wait: str) -> OpenBatch:
+    """Batch with an event since 0.0."""
+    outlet = new_outlet(HTTP, {"url": "https://siem.example.org"}, transport=object())
+    opened = OpenBatch(outlet, DestinationBatch(max_wait=max_wait))
+    assert opened.take(deque([outbound_event(1).json]), 1, 0.0) == 1
+    return opened
+
+
 async def test_few_events_wait_for_others_before_more_is_read_and_many_do_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stream, "_LONGEST_PAUSE", 3600.0)
     behind = [0]
-    inbox = Inbox(lambda gap: None, lambda: None, lambda: behind[0], 36_000.0)
+    inbox = new_inbox(36_000.0, lambda: behind[0])
     await inbox.drained()
     inbox.write(LINE)
     waiting = asyncio.create_task(inbox.drained())
@@ -38,23 +54,53 @@ async def test_few_events_wait_for_others_before_more_is_read_and_many_do_not(
     inbox.abort()
     await waiting
     behind[0] = 1000
-    inbox = Inbox(lambda gap: None, lambda: None, lambda: behind[0], 36_000.0)
+    inbox = new_inbox(36_000.0, lambda: behind[0])
     inbox.write(LINE)
     assert await settled(asyncio.create_task(inbox.drained()))
 
 
-async def test_more_is_read_by_itself_within_a_tenth_of_the_wait_for_a_batch() -> None:
-    inbox = Inbox(lambda gap: None, lambda: None, lambda: 0, 0.01)
+async def test_more_is_read_by_itself_within_the_wait_for_a_batch() -> None:
+    inbox = new_inbox(0.01)
     inbox.write(LINE)
     await inbox.drained()
 
 
-def test_batches_of_many_destinations_that_begin_together_are_due_one_after_the_other() -> None:
-    outlet = new_outlet(HTTP, {"url": "https://siem.example.org"}, transport=object())
-    line, left = outbound_event(1).json, set()
+async def test_what_belongs_into_a_batch_is_read_once_before_it_is_due_and_at_no_common_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: set[float] = set()
+
+    async def until(self: Notifier, condition: Callable[[], bool], seconds: float) -> bool:
+        pauses.add(seconds)
+        return False
+
+    monkeypatch.setattr(Notifier, "until", until)
     for _ in range(20):
-        opened = OpenBatch(outlet, DestinationBatch(max_wait="8s"))
-        assert opened.take(deque([line]), 1, 100.0) == 1
-        left.add(opened.left(100.0))
+        inbox = new_inbox(1.0)
+        inbox.write(LINE)
+        await inbox.drained()
+        assert max(pauses) < new_batch("1s").left(0.0)
+    assert len(pauses) > 10
+    assert min(pauses) > 0.5
+
+
+async def test_what_comes_during_a_pause_counts_from_its_begin_and_other_events_from_now() -> None:
+    time, behind = [100.0], [0]
+    inbox = new_inbox(0.01, lambda: behind[0], lambda: time[0])
+    inbox.write(LINE)
+    assert inbox.since == 100.0
+    for behind[0], expected in ((1, 100.0), (0, 107.0)):
+        pausing = asyncio.create_task(inbox.drained())
+        await asyncio.sleep(0)
+        inbox.lines.clear()
+        time[0] = 107.0
+        await pausing
+        inbox.write(LINE)
+        assert inbox.since == expected
+        time[0] = 100.0
+
+
+def test_batches_of_many_destinations_that_begin_together_are_due_one_after_the_other() -> None:
+    left = {new_batch("8s").left(0.0) for _ in range(20)}
     assert len(left) > 10
-    assert 6 <= min(left) < max(left) <= 8
+    assert 7 <= min(left) < max(left) <= 8

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import pytest
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.policy.decision import Allowed, View, decide_grants
 from gateway.cursor import parse_cursor
+from gateway.errors import Unavailable
 from gateway.event import Draft
 from gateway.filters.scope import Scope
 from gateway.notifier import Notifier
@@ -303,4 +305,53 @@ async def test_a_reader_goes_live_behind_its_last_replayed_event_without_a_conne
     assert offsets(events) == world.visible()
     assert masks_are_applied(events)
     hub.forget(stream)
+    await world.close()
+
+
+async def test_many_readers_who_follow_the_log_share_one_reading_of_what_is_new(
+    clock: Any, draft: MakeDraft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(clock, draft)
+    receivers = [Receiver(world) for _ in range(30)]
+    for receiver in receivers:
+        world.read(receiver)
+    await world.append(3)
+    await world.until(lambda: all(one.cursor == 3 for one in receivers))
+    readings: list[int] = []
+    read = world.log.read
+
+    async def counted(after: int, until: int, **options: Any) -> Any:
+        readings.append(after)
+        # Others ask meanwhile.
+        await asyncio.sleep(0)
+        return await read(after, until, **options)
+
+    monkeypatch.setattr(world.log, "read", counted)
+    await world.append(3)
+    await world.until(lambda: all(one.cursor == 6 for one in receivers))
+    assert readings == [3]
+    assert {one.text for one in receivers} == {receivers[0].text}
+    assert offsets(receivers[0].events) == world.visible()
+    await world.close()
+
+
+async def test_readers_who_wait_for_a_reading_that_fails_read_for_themselves(
+    clock: Any, draft: MakeDraft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(clock, draft)
+    await world.append(3)
+    interest, chunks = Receiver(world).interest, world.context.chunks
+    read, failures = world.log.read, [Unavailable("the store is away", code="store_unavailable")]
+
+    async def failing(after: int, until: int, **options: Any) -> Any:
+        await asyncio.sleep(0)
+        if failures:
+            raise failures.pop()
+        return await read(after, until, **options)
+
+    monkeypatch.setattr(world.log, "read", failing)
+    asking = [chunks.get(interest, 0, 3, None, Receiver.key_id) for _ in range(3)]
+    first, *others = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(first, Unavailable)
+    assert [one.count for one in others if isinstance(one, Chunk)] == [2, 2]
     await world.close()

@@ -20,6 +20,7 @@ from gateway.filters.scope import Scope
 from gateway.scheduling.loop_work import LoopWork, Slot
 from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.live.interest import StreamQuery
+from tests.support.machine_time import eventually
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -115,6 +116,35 @@ async def test_a_long_slice_is_followed_by_a_longer_pause(
     await idle.comes()
     assert waiting.done()
     assert idle.within[-1] == pytest.approx(work.budget.pauses_per_slice)
+
+
+async def test_what_has_time_waits_for_an_idle_loop_one_after_the_other(
+    clock: FakeClock, idle: Idle, time: Time
+) -> None:
+    work = work_of(clock, idle, time)
+    waiting = [asyncio.create_task(work.lull(0.02)) for _ in range(2)]
+    await rounds()
+    assert idle.within == [0.02, 0.02]
+    assert [one.done() for one in waiting] == [False, False]
+    await idle.comes_for_one()
+    assert [one.done() for one in waiting] == [True, False]
+    waiting[1].cancel()
+    await rounds()
+    # Nothing is left to go on.
+    await idle.comes_for_one()
+
+
+async def test_what_has_time_lets_events_on_their_way_pass_before_it_waits_for_an_idle_loop(
+    clock: FakeClock, idle: Idle, time: Time
+) -> None:
+    budget = WorkBudget(pause_seconds=0.001)
+    work = work_of(clock, idle, time, busy=lambda: True, budget=budget)
+    waiting = asyncio.create_task(work.lull(0.02))
+    await rounds()
+    assert not idle.calls
+    await eventually(lambda: bool(idle.calls), "it waits no longer than for the pause")
+    await idle.comes()
+    assert waiting.done()
 
 
 async def test_nobody_has_a_slice_while_a_thread_is_at_one(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ _DEAD_LETTERS = (
     "SELECT document FROM dead_letter WHERE destination = ? AND cursor > ? ORDER BY cursor LIMIT ?"
 )
 _COUNT = "SELECT count(*) FROM dead_letter WHERE destination = ?"
+_PUT_STATUS = (
+    "INSERT OR REPLACE INTO destination_status"
+    " SELECT ?, ? WHERE EXISTS (SELECT 1 FROM destination WHERE name = ?)"
+)
 
 
 class SqliteDestinations:
@@ -123,13 +127,10 @@ class SqliteDestinations:
 
         return await self._thread.use(work, "the dead letters were not deleted")
 
-    async def put_status(self, name: str, status: bytes) -> None:
+    async def put_statuses(self, statuses: Mapping[str, bytes]) -> None:
         def work(connection: apsw.Connection) -> None:
             with writing(connection):
-                if _get(connection, name) is not None:
-                    connection.execute(
-                        "INSERT OR REPLACE INTO destination_status VALUES (?, ?)", (name, status)
-                    )
+                connection.executemany(_PUT_STATUS, [(*one, one[0]) for one in statuses.items()])
 
         await self._thread.use(work, _UNCHANGED)
 
