@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,9 +14,13 @@ from gateway.delivery.outlets.http import HTTP
 from gateway.delivery.running import stream
 from gateway.delivery.running.encoded_batch import OpenBatch
 from gateway.delivery.running.stream import Inbox
+from gateway.delivery.running.upcoming import Upcoming
 from gateway.notifier import Notifier
 from tests.support.outbound_events import outbound_event
 from tests.support.outlets import new_outlet
+
+if TYPE_CHECKING:
+    from tests.conftest import FakeClock
 
 LINE = b'{"cursor":"a"}\n'
 
@@ -104,3 +109,27 @@ def test_batches_of_many_destinations_that_begin_together_are_due_one_after_the_
     left = {new_batch("8s").left(0.0) for _ in range(20)}
     assert len(left) > 10
     assert 7 <= min(left) < max(left) <= 8
+
+
+@pytest.mark.parametrize(("most", "lulls"), [(2, 1), (1, 0)])
+async def test_a_batch_waits_for_a_lull_before_it_is_sent_unless_it_is_full(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch, most: int, lulls: int
+) -> None:
+    outlet = new_outlet(HTTP, {"url": "https://siem.example.org"}, transport=object())
+    opened = OpenBatch(outlet, DestinationBatch(max_events=most, max_wait="1s"))
+    # What came long ago is due.
+    inbox = new_inbox(1.0, now=lambda: clock.monotonic() - 60)
+    inbox.write(outbound_event(1).json + b"\n")
+    waited: list[None] = []
+
+    async def lull(self: Inbox) -> None:
+        waited.append(None)
+
+    monkeypatch.setattr(Inbox, "lull", lull)
+    upcoming = Upcoming(
+        opened, outlet, inbox, clock, Notifier(), lambda: len(inbox.lines), lambda: False
+    )
+    batch = await upcoming.next(3600.0)
+    assert batch is not None
+    assert len(batch.lines) == 1
+    assert len(waited) == lulls

@@ -323,7 +323,8 @@ async def test_many_readers_who_follow_the_log_share_one_reading_of_what_is_new(
     async def counted(after: int, until: int, **options: Any) -> Any:
         readings.append(after)
         # Others ask meanwhile.
-        await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
         return await read(after, until, **options)
 
     monkeypatch.setattr(world.log, "read", counted)
