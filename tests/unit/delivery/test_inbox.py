@@ -119,7 +119,7 @@ async def test_a_batch_waits_for_a_lull_before_it_is_sent_unless_it_is_full(
     opened = OpenBatch(outlet, DestinationBatch(max_events=most, max_wait="1s"))
     # What came long ago is due.
     inbox = new_inbox(1.0, now=lambda: clock.monotonic() - 60)
-    inbox.write(outbound_event(1).json + b"\n")
+    inbox.write(outbound_event(1).json)
     waited: list[None] = []
 
     async def lull(self: Inbox) -> None:
