@@ -165,7 +165,7 @@ class OtlpOutlet(HttpOutlet):
                     "audit.outcome": known.outcome,
                     "audit.cursor": outbound.cursor,
                 },
-                trace_id=trace_id.lower() if _TRACE_ID.fullmatch(trace_id) else "",
+                trace_id=trace_id.lower() if trace_id and _TRACE_ID.fullmatch(trace_id) else "",
             )
         )
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 _SCOPE = "audit-gateway"
+# Attributes that most records of a log have in common with others.
+_OF_FEW_VALUES = {"audit.tenant", "audit.category", "audit.action", "audit.outcome"}
 _LEAST_INT, _MOST_INT = -(1 << 63), (1 << 63) - 1
 
 
@@ -140,9 +142,12 @@ def protobuf_encoding() -> Encoding:
         text = _text(body) if isinstance(body, str) else value(body).SerializeToString()
         parts = [
             _fixed(1, record.time), b"\x10", _length(record.severity), _field(5, text),
-            *[_attribute(name, one) for name, one in record.attributes.items()],
+            *[
+                _few_attributes(name, one) if name in _OF_FEW_VALUES else _attribute(name, one)
+                for name, one in record.attributes.items()
+            ],
             _field(9, bytes.fromhex(record.trace_id)) if record.trace_id else b"",
-            _fixed(11, record.observed), _field(12, record.name.encode()),
+            _fixed(11, record.observed), _event_name(record.name),
         ]  # fmt: skip
         return _field(2, b"".join(parts))
 
@@ -196,6 +201,15 @@ def _attribute(name: str, text: str) -> bytes:
     return _field(6, b"%b%b%b" % (key, _length(len(value)), value))
 
 
+_few_attributes = lru_cache(1024)(_attribute)
+
+
+@lru_cache(1024)
+def _event_name(name: str) -> bytes:
+    """Name of the event of a record."""
+    return _field(12, name.encode())
+
+
 @lru_cache(64)
 def _key(name: str) -> bytes:
     """Name of an attribute, and the tag of its value."""
@@ -216,6 +230,8 @@ def _length(left: int) -> bytes:
     """A number of variable length."""
     if left < 128:
         return b"%c" % left
+    if left < 1 << 14:
+        return b"%c%c" % (left & 127 | 128, left >> 7)
     length = bytearray()
     while left > 127:
         length.append(left & 127 | 128)
