@@ -113,6 +113,10 @@ class Conflict(GatewayError):
     code = "conflict"
 
 
+class ChangedMeanwhile(Conflict):
+    """409: what the request was decided by has changed; decided anew, it may succeed."""
+
+
 class InUse(Conflict):
     """409: somebody else has it now; try again after `retry_after` whole seconds."""
 

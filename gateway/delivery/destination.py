@@ -188,13 +188,18 @@ def changeable(destination: Destination) -> Destination:
     return destination
 
 
+def same_definition(one: Destination, other: Destination) -> bool:
+    """Whether both are one destination, with all that people define of it, whatever its state."""
+    mine, theirs = ((it.definition, it.secrets, it.created_at) for it in (one, other))
+    return mine == theirs
+
+
 def redefined(known: Destination, changed: Destination) -> Callable[[Destination], Destination]:
     """Change of definition and secrets, if they still are as they were known. State and replay
     stay as they are now: the gateway itself moves them, and a pause meanwhile loses nothing."""
 
     def change(before: Destination) -> Destination:
-        now, then = ((one.definition, one.secrets, one.created_at) for one in (before, known))
-        if now != then:
+        if not same_definition(before, known):
             raise _changed_meanwhile(known)
         return replace(before, definition=changed.definition, secrets=changed.secrets)
 

@@ -134,12 +134,14 @@ class ConsumerWatch:
         await self.write()
 
     async def _tell_at_risk(self, rows: Sequence[ConsumerRow], at_risk: set[ConsumerKey]) -> None:
-        new, self.at_risk = at_risk - self.at_risk, at_risk
-        for listener in self._risk_listeners:
-            listener(new)
+        self.at_risk &= at_risk
         for row in rows:
-            if row.key in new:
+            if row.key in at_risk and row.key not in self.at_risk:
                 await self._found_at_risk(row)
+                # Not before, as that may fail.
+                self.at_risk.add(row.key)
+                for listener in self._risk_listeners:
+                    listener((row.key,))
 
     async def _consumers(self) -> list[ConsumerRow]:
         return [row for row in await self._store.all() if row.of_key]

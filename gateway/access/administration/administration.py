@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -28,10 +28,11 @@ from gateway.access.keys.pseudonym_secrets import VersionStanding
 from gateway.access.policy.decision import effective_grants
 from gateway.access.policy.oracle import refuse_oracle
 from gateway.clock import Clock
-from gateway.errors import Conflict, Forbidden
+from gateway.errors import ChangedMeanwhile, Conflict, Forbidden
 from gateway.json_members import about
 from gateway.scheduling.loop_work import Slices
 
+Decided = TypeVar("Decided")
 # Memory for each key while they are sorted by age.
 _AGE_BYTES = 160
 _MOST_ATTEMPTS = 5
@@ -136,6 +137,9 @@ class Administration:
     async def rotate(self, key_id: str, overlap: object) -> IssuedKey:
         """Issue a successor with the same rights; the key itself drains for the overlap."""
         seconds = lifecycle.check_overlap(overlap, self._terms.max_overlap)
+        return await _decided_anew(lambda: self._rotate(key_id, seconds))
+
+    async def _rotate(self, key_id: str, seconds: int) -> IssuedKey:
         key, by = await known_key(self._store, key_id), self._caller.by
         roles = await self._check_delegation(key, await self.all_roles())
         old, successor, token = lifecycle.rotate(
@@ -158,6 +162,9 @@ class Administration:
 
     async def resume(self, key_id: str) -> Key:
         """End a suspension; the caller must be able to issue the key."""
+        return await _decided_anew(lambda: self._resume(key_id))
+
+    async def _resume(self, key_id: str) -> Key:
         key = await known_key(self._store, key_id)
         resumed = lifecycle.resume(key, self._clock.now(), self._caller.by)
         await self._check_delegation(key, await self.all_roles())
@@ -327,3 +334,14 @@ class Administration:
         if having is None:
             raise unknown_role(name)
         return having
+
+
+async def _decided_anew(decide: Callable[[], Awaitable[Decided]]) -> Decided:
+    """Result of a change that is decided by a key as it is: again, if the gateway itself has moved
+    the key to another pepper meanwhile, or somebody has changed it otherwise."""
+    for _ in range(_MOST_ATTEMPTS - 1):
+        try:
+            return await decide()
+        except ChangedMeanwhile:
+            continue
+    return await decide()

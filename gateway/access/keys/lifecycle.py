@@ -18,7 +18,7 @@ from gateway.access.credentials.token import digest, new_token
 from gateway.access.keys.key import Key
 from gateway.access.keys.operator import Actor, actor_name, operator_of
 from gateway.clock import parse_duration
-from gateway.errors import Conflict, InvalidRequest
+from gateway.errors import ChangedMeanwhile, Conflict, InvalidRequest
 from gateway.sanitize import clean
 
 Changing = Callable[[Key], Key]
@@ -136,7 +136,7 @@ def unless_changed(key: Key, replacement: Key) -> Changing:
 
     def change(current: Key) -> Key:
         if current.revision != key.revision:
-            raise Conflict(f"key {key.id} was changed at the same time; look again")
+            raise ChangedMeanwhile(f"key {key.id} was changed at the same time; look again")
         return replacement
 
     return change

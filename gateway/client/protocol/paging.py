@@ -13,6 +13,7 @@ from gateway.client.protocol.exchange import (
     QUIET_SECONDS,
     Emit,
     GatewayCall,
+    Pause,
     Steps,
     error_of,
     persist,
@@ -22,6 +23,7 @@ from gateway.errors import InvalidRequest
 from gateway.formats.cursors import cursor_in
 
 _PATH = "/v1/events"
+_NOTHING_SECONDS = 1.0
 
 
 class EventPage(msgspec.Struct, frozen=True):
@@ -45,6 +47,9 @@ def pages(
         page = yield from _page(url, parameters, notice)
         if page.events or not page.has_more:
             yield Emit(page)
+        elif page.cursor == parameters.get("after"):
+            # It says that there is more, and gives none of it.
+            yield Pause(_NOTHING_SECONDS)
         if not page.has_more and not follow:
             return
         for name in ("since", "from"):

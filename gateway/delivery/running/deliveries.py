@@ -19,7 +19,7 @@ from gateway.cursor import format_cursor, parse_cursor
 from gateway.delivery.answer import TestAnswer
 from gateway.delivery.destination import OTHER_LOG, OWNER, Destination, Replay, same_replay
 from gateway.delivery.health import Status, decode_status, encode_status
-from gateway.delivery.position import start_of
+from gateway.delivery.position import position_row, start_of
 from gateway.delivery.running.delivery_reports import DeliveryReports, Held, ReportSignal
 from gateway.delivery.running.encoded_batch import DeliveryLease
 from gateway.delivery.running.meter import DestinationMeter, DestinationNumbers
@@ -113,9 +113,9 @@ class DeliverySupervisor:
         return await self._meter.numbers()
 
     def status_of(self, name: str) -> Status | None:
-        """Live status of a destination that this process holds, as of now: it moves no more."""
+        """Live status of a destination that this process holds."""
         held = self._held.get(name)
-        return None if held is None else decode_status(encode_status(_status(held)))
+        return None if held is None else _status(held)
 
     def position_of(self, name: str) -> str | None:
         """Cursor up to which a destination held here is delivered, stored or not."""
@@ -195,7 +195,9 @@ class DeliverySupervisor:
             self._note_row(key.name, move, rows.get(key), began)
         for key in watched:
             row = rows.get(key)
-            if row is not None and (self._alone or not row.held(now)):
+            if row is None:
+                await self._place_again(key.name)
+            elif self._alone or not row.held(now):
                 await self._claim(key.name)
 
     def _note_row(self, name: str, move: Move, row: ConsumerRow | None, began: float) -> None:
@@ -211,6 +213,18 @@ class DeliverySupervisor:
         held.cursor = row.cursor
         held.renewed_at = began
         held.worker.lease.until = began + LEASE_SECONDS - _MARGIN_SECONDS
+
+    async def _place_again(self, name: str) -> None:
+        """Give a destination whose position is lost that of the oldest event, as after a backup
+        that was made while the destination was: an event that comes twice is none that is lost."""
+        destination = await self.parts.store.get(name)
+        if destination is None:
+            return
+        log = self.parts.log
+        row = position_row(name, format_cursor(log.epoch, log.floor), self.parts.clock.now())
+        await self._consumer_store.change(OWNER, name, lambda before, others: before or row)
+        data = {"from": row.cursor}
+        await self.parts.record("destination.position_lost", destination, data, 3)
 
     async def _claim(self, name: str) -> None:
         clock = self.parts.clock
@@ -266,15 +280,17 @@ class DeliverySupervisor:
 
     async def _release(self, name: str) -> None:
         """Store the position of an ended worker, and give its claim back."""
-        held = self._held.pop(name)
+        held = self._held[name]
         cursor = self._cursor(held)
-        held.worker.status.replica = ""
         move = Move(
             at=self.parts.clock.now(), generation=held.worker.lease.generation, cursor=cursor,
             sent=cursor, lease_until=0.0,
         )  # fmt: skip
         key = ConsumerKey(OWNER, name)
+        # While the store is away, how far it is stays known here.
         row = (await self._consumer_store.commit({key: move})).get(key)
+        del self._held[name]
+        held.worker.status.replica = ""
         if row is not None and row.generation == move.generation:
             await self.parts.store.put_statuses({name: encode_status(held.worker.status)})
 

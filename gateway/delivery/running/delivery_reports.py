@@ -60,17 +60,17 @@ class DeliveryReports:
             if not since:
                 self._told_failing.pop(name, None)
             elif now - since >= FAILING_SECONDS and self._told_failing.get(name) != since:
-                self._told_failing[name] = since
                 error = held.worker.status.last_error
                 kind = error.kind if error is not None else ""
                 signal = Signal(DESTINATION_FAILING, now, 1, {"destination": name, "kind": kind})
                 await self._report(signal, held.worker.destination.definition.key)
+                self._told_failing[name] = since
         elapsed = self._parts.clock.monotonic()
         if elapsed - self._told_at < _TELL_SECONDS:
             return
-        self._told_at = elapsed
-        refused, self._parts.refused = self._parts.refused, {}
-        for name, letters in refused.items():
+        for name in list(self._parts.refused):
+            # What follows may fail: then the others wait for the next call.
+            letters = self._parts.refused.pop(name)
             destination = known.get(name)
             if destination is None:
                 continue
@@ -81,6 +81,7 @@ class DeliveryReports:
                 DESTINATION_REJECTING, now, len(letters), {"destination": name, **counted}
             )
             await self._report(signal, destination.definition.key)
+        self._told_at = elapsed
 
     async def at_risk(self, row: ConsumerRow, behind: Mapping[str, object]) -> None:
         """Report a destination, active or not, whose position retention comes near to."""

@@ -18,7 +18,7 @@ from gateway.clock import Clock
 from gateway.cursor import distance
 from gateway.delivery import destination as words
 from gateway.delivery.definition import Definition
-from gateway.delivery.destination import Destination, disabled
+from gateway.delivery.destination import Destination, disabled, same_definition
 from gateway.delivery.ports import DeadLetter, Destinations
 from gateway.delivery.records import delivery_record
 from gateway.delivery.running.outlets import Outlets, Stopped
@@ -163,13 +163,21 @@ class DeliveryParts:
     # Acts and records
 
     async def disable(self, destination: Destination, reason_code: str) -> None:
-        """Disable a destination, unless a person has changed it meanwhile."""
+        """Disable a destination, unless a person has changed it meanwhile: what was wrong may be
+        mended, and is found again if it is not."""
         now = self.clock.now()
-        stored = await self.store.change(
-            destination.name,
-            lambda before, others: None if before is None else disabled(before, now, reason_code),
-        )
-        if stored is not None and stored.state == "disabled":
+        done = False
+
+        def disable(before: Destination | None, others: int) -> Destination | None:
+            nonlocal done
+            if before is None or not same_definition(before, destination):
+                return before
+            after = disabled(before, now, reason_code)
+            done = after is not before
+            return after
+
+        await self.store.change(destination.name, disable)
+        if done:
             await self.record("destination.disabled", destination, {"reason_code": reason_code}, 3)
         self.changed(destination.name)
 

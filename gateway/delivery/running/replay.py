@@ -76,6 +76,7 @@ class ReplayWorker(DeliveryWorker):
     async def _stopped(self, reason_code: str) -> None:
         """The destination itself finds out, if it concerns more than these events."""
         self.outcome = reason_code
+        self.stopping = True
 
     def _tally(self, events: Sequence[EncodedEvent], refused: int) -> SentEvents:
         tally = super()._tally(events, refused)

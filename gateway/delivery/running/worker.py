@@ -151,7 +151,6 @@ class DeliveryWorker:
                 await self._internal(error)
         except Stopped as stopped:
             await self._stopped(stopped.reason_code)
-            self.stopping = True
         except GatewayError as error:
             await self._failed(DeliveryVerdict(
                 DeliveryResult.CONFIG if error.status < 500 else DeliveryResult.TRANSIENT,
@@ -161,8 +160,14 @@ class DeliveryWorker:
             await self._internal(error)
 
     async def _stopped(self, reason_code: str) -> None:
-        """Act on why nothing more can be delivered."""
-        await self._parts.disable(self.destination, reason_code)
+        """Act on why nothing more can be delivered; if the store is away, soon again."""
+        try:
+            await self._parts.disable(self.destination, reason_code)
+        except GatewayError as error:
+            verdict = DeliveryVerdict(DeliveryResult.TRANSIENT, kind=error.code)
+            await self._failed(verdict._replace(message=error.detail))
+        else:
+            self.stopping = True
 
     async def _internal(self, error: Exception) -> None:
         self._parts.tasks.report("destination", error)

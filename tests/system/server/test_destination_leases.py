@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from gateway_client import key_id
@@ -12,7 +13,8 @@ from msgspec.structs import replace
 from gateway.delivery.destination import OWNER, Destination
 from gateway.delivery.outlets.outlet import OutletLimits
 from gateway.delivery.running.deliveries import DeliverySupervisor
-from gateway.streaming.consumers.row import ConsumerRow
+from gateway.errors import Unavailable
+from gateway.streaming.consumers.row import ConsumerKey, ConsumerRow
 from tests.support.machine_time import becomes, eventually, patience
 from tests.support.scripted_outlet import Receiver
 
@@ -124,6 +126,63 @@ async def test_positions_are_stored_once_a_second_also_where_a_poll_comes_a_litt
         assert row is not None
         positions.append(row.cursor)
     assert positions[0] < positions[1]
+    await one.close()
+
+
+async def held_again(deliveries: DeliverySupervisor, shifted: ShiftedClock) -> None:
+    async with asyncio.timeout(patience()):
+        while deliveries.status_of("siem") is None:
+            await deliveries.poll()
+            shifted.shift += 0.5
+
+
+async def test_one_whose_position_is_lost_begins_with_the_oldest_event_and_says_so(
+    gateway: Gateway, receiver: Receiver, shifted: ShiftedClock
+) -> None:
+    await make(gateway)
+    ids = await gateway.send_many(5, category="auth")
+    await gateway.context.consumer_store.change(OWNER, "siem", lambda row, others: None)
+    one = process(gateway, "one")
+    await held_again(one, shifted)
+    await eventually(lambda: receiver.ids == ids, "all arrived")
+    page = await gateway.pull(gateway.admin, category="gateway.delivery")
+    assert "destination.position_lost" in [event["action"] for event in page["events"]]
+    await one.close()
+
+
+async def test_how_far_one_is_stays_known_while_the_store_is_away(
+    gateway: Gateway, receiver: Receiver, shifted: ShiftedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(gateway)
+    store, one = gateway.context.consumer_store, process(gateway, "one")
+    await one.poll()
+    ids = await gateway.send_many(5, category="auth")
+    await eventually(lambda: receiver.ids == ids, "they arrived")
+    commit, refused = store.commit, [0]
+
+    async def away(*_: object) -> dict[ConsumerKey, ConsumerRow]:
+        refused[0] += 1
+        raise Unavailable("away", code="store_unavailable")
+
+    monkeypatch.setattr(store, "commit", away)
+    await gateway.post("/v1/destinations/siem/pause", key=gateway.admin)
+    async with asyncio.timeout(patience()):
+        while refused[0] < 5:
+            with suppress(Unavailable):
+                await one.poll()
+            shifted.shift += 1
+            await asyncio.sleep(0.01)
+    monkeypatch.setattr(store, "commit", commit)
+    await gateway.post("/v1/destinations/siem/resume", key=gateway.admin)
+    # The claim of before has ended by now.
+    shifted.shift += 20
+    ids += await gateway.send_many(1, category="auth")
+    async with asyncio.timeout(patience()):
+        while len(receiver.ids) < len(ids):
+            await one.poll()
+            shifted.shift += 0.5
+            await asyncio.sleep(0.01)
+    assert receiver.ids == ids, "nothing came twice"
     await one.close()
 
 

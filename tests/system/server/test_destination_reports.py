@@ -18,6 +18,10 @@ from gateway.delivery.outlets.outlet import (
     EncodedEvent,
     OutletLimits,
 )
+from gateway.delivery.ports import DeadLetter
+from gateway.delivery.running.delivery_reports import DeliveryReports
+from gateway.errors import Unavailable
+from gateway.oversight.detection.signals import Signal
 from tests.support.machine_time import becomes, eventually
 from tests.support.scripted_outlet import Receiver
 
@@ -128,6 +132,35 @@ async def test_refused_events_are_a_finding_and_a_record_that_sums_them_up(
     [record] = [one for one in page["events"] if one["action"] == "destination.rejected"]
     assert record["data"]["count"] == 2
     assert {"urn": "destination:siem", "type": "destination"} in record["targets"]
+
+
+async def test_what_cannot_be_told_now_of_one_destination_keeps_nothing_of_others_back(
+    gateway: Gateway, advanced: AdvancedClock
+) -> None:
+    await gateway.context.deliveries.close()
+    key = key_id(await gateway.reader_key())
+    for name in ("one", "two"):
+        body = {"name": name, "type": "scripted", "key": key, "settings": {"url": "x"}}
+        made = await gateway.post("/v1/destinations", key=gateway.admin, json=body)
+        assert made.status == 201, made.body
+    parts, told = gateway.context.deliveries.parts, []
+
+    async def report(signal: Signal, key_id: str) -> None:
+        told.append(signal.data["destination"])
+        if len(told) == 1:
+            raise Unavailable("away", code="store_unavailable")
+
+    reports = DeliveryReports(parts, report)
+    known = {one.name: one for one in await parts.store.all()}
+    letter = DeadLetter(
+        cursor="abc-1", event_id="e", tenant="acme", reason="http", attempts=3, at=1.0
+    )
+    advanced.shift += 61
+    parts.refused |= {"one": [letter], "two": [letter]}
+    with pytest.raises(Unavailable):
+        await reports.tell({}, known)
+    await reports.tell({}, known)
+    assert told == ["one", "two"]
 
 
 async def test_what_a_receiver_quotes_of_events_is_shown_to_nobody_who_looks_at_destinations(

@@ -31,7 +31,7 @@ from gateway.delivery.outlets.outlet import (
 )
 from gateway.delivery.ports import DestinationChange
 from gateway.delivery.running.outlets import OutletOrder
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, Unavailable
 from tests.support import machine_time
 from tests.support.machine_time import eventually, patience
 from tests.support.scripted_outlet import Receiver, ScriptedOutlet
@@ -528,6 +528,51 @@ async def test_nothing_is_done_to_a_destination_that_has_another_key_than_was_pe
     meanwhile(gateway, monkeypatch, OF_DEFINITION["another key"])
     answer = await gateway.request(method, path, key=gateway.admin, json={"from": "start"})
     answer.problem(409, "changed_meanwhile")
+
+
+async def test_one_that_has_to_be_disabled_while_the_store_is_away_fails_until_it_is_back(
+    gateway: Gateway, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(gateway, await gateway.reader_key())
+    store = gateway.context.destination_store
+    change = store.change
+
+    async def away(name: str, changing: DestinationChange) -> Destination | None:
+        raise Unavailable("away", code="store_unavailable")
+
+    monkeypatch.setattr(store, "change", away)
+    receiver.answer = lambda batch: DeliveryVerdict(
+        DeliveryResult.CONFIG, kind="http", status=410, gone=True
+    )
+    await gateway.send(event(id="a", category="auth"))
+    await shown_when(
+        gateway, lambda seen: seen.get("last_error", {}).get("kind") == "store_unavailable"
+    )
+    monkeypatch.setattr(store, "change", change)
+    seen = await becomes(gateway, "disabled")
+    assert seen["reason_code"] == "gone"
+    assert gateway.context.tasks.errors["destination"] == 0
+
+
+async def test_the_gateway_disables_nothing_that_was_mended_meanwhile_and_tells_once_what_it_does(
+    gateway: Gateway,
+) -> None:
+    await make(gateway, await gateway.reader_key())
+    store, parts = gateway.context.destination_store, gateway.context.deliveries.parts
+    before = await store.get("siem")
+    assert before is not None
+    body = {"on_gap": "fail"}
+    await gateway.request("PATCH", "/v1/destinations/siem", key=gateway.admin, json=body)
+    await parts.disable(before, "key_revoked")
+    mended = await store.get("siem")
+    assert mended is not None
+    assert mended.state == "active"
+    for _ in range(2):
+        await parts.disable(mended, "key_revoked")
+    assert (await shown(gateway))["reason_code"] == "key_revoked"
+    page = await gateway.pull(gateway.admin, category="gateway.delivery")
+    told = [one["action"] for one in page["events"]]
+    assert told.count("destination.disabled") == 1
 
 
 async def test_a_deletion_leaves_the_position_of_one_that_was_made_again_meanwhile(

@@ -8,6 +8,8 @@ import pytest
 from gateway_client import Answer, event, key_id
 from gateways import Gateway, ShiftedClock, Start
 
+from gateway.access.keys import lifecycle
+
 DAY = 86400.0
 EVERYTHING = {"actions": ["stream", "pull"], "categories": ["**"]}
 AUTH = {"actions": ["stream", "pull"], "categories": ["auth.**"]}
@@ -89,6 +91,29 @@ async def test_an_overlap_is_a_duration_of_at_most_a_week(
     assert answer.status == status, answer.body
     if status == 400:
         assert (await shown(gateway, key))["state"] == "active"
+
+
+@pytest.mark.parametrize(("what", "status"), [("rotate", 201), ("resume", 200)])
+async def test_what_the_gateway_changes_of_a_key_meanwhile_refuses_no_change_of_it(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, what: str, status: int
+) -> None:
+    key = await gateway.mint(EVERYTHING)
+    if what == "resume":
+        await change(gateway, key, "suspend")
+    store = gateway.context.key_store
+    stored = store.change
+    now = gateway.context.clock.now()
+
+    async def comes_second(key_id: str, changing: Any, **more: Any) -> Any:
+        monkeypatch.setattr(store, "change", stored)
+        throttled = await stored(key_id, lambda one: lifecycle.throttle(one, now, now + 60))
+        assert throttled is not None
+        return await stored(key_id, changing, **more)
+
+    monkeypatch.setattr(store, "change", comes_second)
+    answer = await change(gateway, key, what)
+    assert answer.status == status, answer.body
+    assert (await shown(gateway, key))["throttled_until"]
 
 
 async def test_no_overlap_ends_the_old_key_at_once(gateway: Gateway) -> None:

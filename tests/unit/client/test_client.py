@@ -281,6 +281,16 @@ def test_pages_that_follow_wait_for_what_comes(user: InPlainCalls) -> None:
     ]  # fmt: skip
 
 
+def test_a_gateway_that_says_there_is_more_and_gives_none_of_it_is_asked_slowly(
+    user: InPlainCalls,
+) -> None:
+    server = StreamServer(page(more=True), page(more=True), page(more=True), page(100))
+    with running(server) as url:
+        found = user.pages(url)
+    assert [len(page.events) for page in found] == [1]
+    assert user.waits == [1.0, 1.0]
+
+
 def test_what_a_page_says_besides_its_events_is_told() -> None:
     """As where retention has passed the position, or a filter costs too much."""
 

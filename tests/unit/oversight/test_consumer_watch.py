@@ -209,6 +209,29 @@ async def test_a_position_that_was_overtaken_at_once_is_a_finding_all_the_same(
     assert len(world.warned) == 1
 
 
+async def test_a_position_at_risk_that_could_not_be_told_of_is_told_the_next_time(
+    world: World, draft: MakeDraft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = world.watch(age=HOUR)
+    rows = [await world.put(3, name=name) for name in ("one", "two")]
+    await deleted(world, draft, 10, 10)
+    add, asked = world.findings.add, [0]
+
+    async def away(*signal: Any) -> Any:
+        asked[0] += 1
+        if asked[0] == 2:
+            raise Unavailable("away", code="store_unavailable")
+        return await add(*signal)
+
+    monkeypatch.setattr(world.findings, "add", away)
+    with pytest.raises(Unavailable):
+        await watch.compare()
+    for _ in range(2):
+        await watch.compare()
+    assert asked == [3]
+    assert sorted(world.warned) == sorted(row.key for row in rows)
+
+
 async def test_positions_are_looked_at_several_times_in_the_last_fifth_of_a_short_age(
     world: World, draft: MakeDraft, clock: FakeClock
 ) -> None:
