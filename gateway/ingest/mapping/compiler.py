@@ -93,6 +93,7 @@ class _Compiler:
         found = self._value("outcome")
         self._tell_unknown("outcome", found)
         outcome = code.assigned(code.outcome(found))
+        self._tell_no_outcome(found, outcome)
         fields = {
             "id": f"id_member({self._value('id')}) or UNSET",
             "time": self._time(),
@@ -130,6 +131,14 @@ class _Compiler:
         if places:
             told = self._code.name(partial(_tell, self._unknown, member), "f")
             self._code.line(f"if {found} is None: {told}(({', '.join(places)},))")
+
+    def _tell_no_outcome(self, found: str, outcome: str) -> None:
+        """Tell the listener of a value that is taken as it is, and is no outcome."""
+        value = self._definition.members.get("outcome")
+        if value is not None and value.table is None:
+            told = self._code.name(partial(_tell, self._unknown, "outcome"), "f")
+            wrong = f"{outcome} == 'unknown' and {found} not in (None, '', 'unknown', 'UNKNOWN')"
+            self._code.line(f"if {wrong}: {told}(({found},))")
 
     def _of(self, value: Value, member: str, urn: bool = False, nested: bool = False) -> str:
         """Variable or constant that holds a value, None if it is missing."""

@@ -171,7 +171,7 @@ def definition_named(name: str) -> SourceDefinition:
     if name.endswith(_SUFFIX) or "/" in name:
         return read_definition(Path(name))
     near = difflib.get_close_matches(name, shipped_names(), 1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(shipped_names())}"
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(shipped_names())}."
     raise InvalidSetting(
         f"no source is called {name!r}; {hint} A definition of your own is given as its file"
     )

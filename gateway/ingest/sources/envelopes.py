@@ -29,6 +29,7 @@ _FEW_BYTES, _MOST_BYTES = 4 * 1024 * 1024, 64 * 1024 * 1024
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 _GZIP = b"\x1f\x8b"
 _TRANSFORMS = ("json", "base64", "gzip")
 
@@ -262,6 +263,18 @@ class Opener:
             self._is_bomb = self._is_bomb or not self._room
             return value
         return plain.strip()
+
+
+def holder_of(raw: bytes, is_record: Callable[[bytes], bool]) -> str:
+    """Path of a member that holds records, though no envelope has it: what may be meant; or ""."""
+    for name, value in _members(raw).items():
+        if not _NAME.fullmatch(name):
+            continue
+        if value[:1] == b"{" and is_record(value):
+            return name
+        if value[:1] == b"[" and (items := items_of(value)) and is_record(items[0]):
+            return f"{name}[]"
+    return ""
 
 
 def _members(raw: bytes) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from gateway.ingest.mapping.definition import SourceDefinition
 from gateway.ingest.mapping.identity import digest, placed
 from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.marked import fitting, pruned
-from gateway.ingest.sources.envelopes import SHARED, Opener, parse_envelope
+from gateway.ingest.sources.envelopes import SHARED, Opener, holder_of, parse_envelope
 from gateway.ingest.sources.own_events import draft_of_own, is_given_out
 from gateway.ingest.sources.parts import parts_of
 from gateway.ingest.sources.readers.record_reader import RECEIVED_AT, RecordReader
@@ -192,7 +192,7 @@ class RecordSource:
             except Refused as refused:
                 yield from self._behind(raw, owner, most, refused)
                 return
-            raise self._is_none()
+            raise self._is_none(holder_of(raw, self.knows))
         for inner in found:
             yield from self._one(inner, owner, most)
 
@@ -237,9 +237,10 @@ class RecordSource:
                 found = found._replace(draft=draft)
             yield found
 
-    def _is_none(self) -> Refused:
+    def _is_none(self, holder: str = "") -> Refused:
         needs = f": needs {self.definition.needs}" if self.definition.needs else ""
-        return Refused("", f"not a record of {self.definition.title}{needs}")
+        hint = f'; `{holder}` holds such records: envelopes = ["{holder}"]' if holder else ""
+        return Refused("", f"not a record of {self.definition.title}{needs}{hint}")
 
     def knows(self, raw: bytes) -> bool:
         """Whether these bytes are a record of this source, without an envelope."""

@@ -170,14 +170,19 @@ def targets(record: dict[str, Any], options: Mapping[str, str]) -> Iterator[dict
 
 
 def _first(record: dict[str, Any], *paths: tuple[str, ...]) -> str | None:
-    found = (text(inner(record, *path)) for path in paths)
-    return next((value for value in found if value is not None), None)
+    for path in paths:
+        # A line has one of the forms, so that most paths lead nowhere.
+        if path[0] in record and (value := text(inner(record, *path))) is not None:
+            return value
+    return None
 
 
 def _parameter(record: dict[str, Any], *names: str) -> str | None:
     """A parameter of structured data by its first name that is there."""
     data = record.get("structured_data")
-    elements = list(data.values()) if isinstance(data, dict) else []
+    if not data or not isinstance(data, dict):
+        return None
+    elements = list(data.values())
     found = (text(inner(element, name)) for name in names for element in elements)
     return next((value for value in found if value is not None), None)
 

@@ -45,3 +45,58 @@ def test_a_source_of_ones_own_is_made_as_the_page_says(tmp_path: Path) -> None:
     assert event["time"] == "2018-10-17T17:38:22.523000Z"
     assert event["actor"] == {"type": "user", "id": "3", "name": "John Doe4"}
     assert event["targets"][0]["urn"] == "gitlab:namespace2/project2"
+
+
+# A page of Cloudflare's audit log, as its documentation has it.
+CLOUDFLARE = {
+    "errors": [], "messages": [], "success": True,
+    "result": [
+        {
+            "id": "d5b0f326-1232-4452-8858-1089bd7168ef", "when": "2017-04-26T17:31:07Z",
+            "action": {"info": "key digest: c6b5", "result": True, "type": "change_setting"},
+            "actor": {"id": "f6b5de03", "email": "michelle@example.com", "ip": "198.51.100.7",
+                      "type": "user"},
+            "interface": "API", "newValue": "low", "oldValue": "high",
+            "metadata": {"name": "security_level", "type": "firewall", "value": "high"},
+            "owner": {"id": "023e105f"}, "resource": {"id": "023e105f", "type": "account"},
+        }
+    ],
+}  # fmt: skip
+OWN = """
+name = "cloudflare"
+title = "Cloudflare audit logs"
+when = "action.type && actor && when"
+ENVELOPES
+[event]
+id = "id"
+time = "when"
+category = "cloudflare.{resource.type}"
+action = "{resource.type}.{action.type}"
+outcome = OUTCOME
+actor = { type = "actor.type", id = "actor.id", name = "actor.email" }
+source = { ip = "actor.ip" }
+targets = [{ urn = "cloudflare:{owner.id}/{resource.type}/{resource.id}", type = "resource.type" }]
+"""
+
+
+def test_a_newcomer_is_told_each_step_to_a_source_of_another_vendor(tmp_path: Path) -> None:
+    definition, records = tmp_path / "cloudflare.toml", tmp_path / "audit.json"
+    records.write_text(json.dumps(CLOUDFLARE))
+
+    def checked(envelopes: str, outcome: str) -> str:
+        definition.write_text(OWN.replace("ENVELOPES", envelopes).replace("OUTCOME", outcome))
+        files = [str(definition), str(records)]
+        return CliRunner().invoke(sources, ["check", "--source", *files]).output
+
+    line = 'envelopes = ["result[]"]'
+    assert line in checked("", '"action.result"')
+    said = checked(line, '"action.result"')
+    assert "values of outcome that no table knows:\n         1  true" in said
+    table = next(one for one in re.findall(r"`outcome = (\{.*?\})`", PAGE) if "true" in one)
+    said = checked(line, table.replace("result", "action.result", 1))
+    assert "outcomes:\n         1  success" in said
+    [event] = re.findall(r"^event +(.*)$", said, re.MULTILINE)
+    found = json.loads(event)
+    assert found["id"] == "d5b0f326-1232-4452-8858-1089bd7168ef"
+    assert (found["action"], found["outcome"]) == ("account.change_setting", "success")
+    assert found["targets"][0]["urn"] == "cloudflare:023e105f/account/023e105f"
