@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from gateway.http.request.decoding import LARGE_UNIT
+from gateway.http.request.decoding import SLICE_BYTES
 from gateway.ingest.content import canonical_of
 from gateway.ingest.mapping.code import Options
 from gateway.ingest.mapping.definition import SourceDefinition
@@ -54,7 +54,7 @@ class LogMapping:
         """What becomes of a record. Raises `Refused` if it is none."""
         if sent.origin.refused is not None:
             raise sent.origin.refused
-        large = len(sent.raw) >= LARGE_UNIT
+        large = len(sent.raw) > SLICE_BYTES
         decode = partial(encoding.record, sent.raw)
         record = joined(await slices.in_process(decode) if large else decode(), sent.origin)
         try:
