@@ -39,6 +39,8 @@ Test = Callable[[dict[str, Any]], bool]
 # Functions of ours, by name: of the record and the options.
 Functions = Mapping[str, Callable[[dict[str, Any], Options], Any]]
 _TYPES = {"actor": Actor, "source": Source, "request": Request}
+# Items of a list of which targets are made; events have few.
+_MOST_ITEMS = 1000
 _FINAL = {"source.ip": "ip_member", "source.port": "port_member"}
 
 
@@ -301,7 +303,7 @@ class _Compiler:
         function = code.name(self._code.function("record, item"), "f")
         self._code = code
         at = code.place(target.each)
-        return code.assigned(f"[{function}(record, item) for item in {at}]")
+        return code.assigned(f"[{function}(record, item) for item in {at}[:{_MOST_ITEMS}]]")
 
     def _one_target(self, target: TargetValue) -> str:
         found = {}

@@ -31,6 +31,7 @@ SEVERITY_OF_OUTCOME = {"success": 1, "unknown": 1, "failure": 2, "denied": 3}
 
 # Making one takes longer than encoding a value.
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_LONGEST_IP = 64
 _TENANT = re.compile(r"[^a-z0-9._-]")
 _ID = re.compile(r"[ -~]{1,128}")
 _DOTTED = re.compile(r"[/\\:.]+")
@@ -68,7 +69,8 @@ def first(values: Any) -> Any:
 
 def address(value: Any) -> str | None:
     """An IP address, else None: sources also write names, which do not compare as addresses."""
-    return _address_of(value) if isinstance(value, str) else None
+    # Longer ones, which are none, would be remembered.
+    return _address_of(value) if isinstance(value, str) and len(value) <= _LONGEST_IP else None
 
 
 @lru_cache(maxsize=4096)
@@ -220,8 +222,6 @@ def plain_text(value: Any) -> str | None:
         return str(value)
     if value is None or isinstance(value, str):
         return value
-    if type(value) is int:
-        return str(value)
     return json_text(value) if isinstance(value, bool | float) else None
 
 

@@ -18,6 +18,7 @@ from gateway.ingest.sources.source import (
     NotMapped,
     Owner,
     RecordSource,
+    decoded_for_ids,
     decoded_shallowly,
 )
 from gateway.ingest.split import one_line
@@ -95,7 +96,10 @@ def _completed(line: bytes, tenant: str | None) -> bytes:
     line = _SET_BY_GATEWAY.sub(b"{", line, count=1)
     added: dict[str, Any] = {}
     if "id" not in event:
-        added["id"] = f"sha256-{digest(event)}"
+        try:
+            added["id"] = f"sha256-{digest(event)}"
+        except RecursionError:
+            added["id"] = f"sha256-{digest(decoded_for_ids(line))}"
     if tenant is not None and "tenant" not in event:
         added["tenant"] = tenant
     if not added or not event:

@@ -33,6 +33,7 @@ _NO_IDS: Iterator[str] = iter(())
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OWN = JSON_PREFIX.decode()
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError)
+_SAFE_DEPTH = 500
 # Larger ones are mostly envelopes, which need not be decoded whole.
 _LARGE = 4 * MAX_EVENT_BYTES
 
@@ -341,7 +342,7 @@ class RecordSource:
     def _too_much(self, raw: bytes, owner: Owner) -> Mapped | NotMapped | None:
         """Draft of a record that is nested too deep, without what is."""
         try:
-            record = decoded_shallowly(raw)
+            record = decoded_for_ids(raw)
         except _ERRORS as error:
             raise Refused("", f"not valid JSON: {error}") from None
         if type(record) is not dict:
@@ -378,6 +379,13 @@ def _decoded(text: bytes) -> Any:
         return decoded_shallowly(text)
     except _ERRORS:
         return None
+
+
+def decoded_for_ids(raw: bytes) -> Any:
+    """Decoded JSON, no deeper than it can be encoded again: both stop where the stack does."""
+    if raw.count(b"{") + raw.count(b"[") <= _SAFE_DEPTH:
+        return _DECODE.decode(raw)
+    return _DECODE.decode(pruned(raw, _SAFE_DEPTH))
 
 
 def decoded_shallowly(raw: bytes) -> Any:

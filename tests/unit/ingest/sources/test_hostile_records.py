@@ -10,9 +10,13 @@ from collections import Counter
 
 import pytest
 
+from gateway.ingest.mapping import values
 from gateway.ingest.sources.catalog import shipped, shipped_names
 from gateway.ingest.sources.checking import Checking
+from gateway.ingest.sources.lines import Line, native_lines
+from gateway.ingest.sources.source import Mapped
 from tests.support.examples import examples
+from tests.support.exports import event_of
 from tests.support.hostile_records import bodies, check, compiled
 from tests.unit.ingest.sources.test_every_envelope import record_of
 
@@ -52,3 +56,31 @@ def test_a_check_of_records_shows_deep_ones_as_far_as_events_go(depth: int) -> N
     [(record, event)] = checking.report().examples
     assert record["uuid"] == event["id"] == "1"
     assert json.dumps(record).count("[") < 100
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_no_depth_fails_a_body(opening: bytes, closing: bytes) -> None:
+    """Decoders and encoders stop at a depth that depends on who calls them."""
+    record = b'{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"1","verb":"get","x":'
+    native, source = native_lines(None), compiled("kubernetes")
+    for depth in range(850, 1_010):
+        deep = opening * depth + b"1" + closing * depth + b"}"
+        [found] = source.map(record + deep)
+        assert isinstance(found, Mapped), found
+        assert found.marks
+        [line] = native(b'{"category":"a","action":"b","data":' + deep)
+        assert isinstance(line, Line), line
+
+
+def test_what_is_no_address_is_not_remembered() -> None:
+    before = values._address_of.cache_info().currsize
+    for number in range(10):
+        assert values.address(f"{number}" * 65) is None
+    assert values._address_of.cache_info().currsize == before
+
+
+def test_targets_are_made_of_so_many_items_of_a_list() -> None:
+    record = {"eventType": "a.b", "uuid": "1", "published": 0}
+    target = {"type": "User", "id": "u"}
+    assert "targets" in event_of("okta", record | {"target": [{}] * 999 + [target]})
+    assert "targets" not in event_of("okta", record | {"target": [{}] * 1_000 + [target]})
