@@ -113,9 +113,9 @@ class DeliverySupervisor:
         return await self._meter.numbers()
 
     def status_of(self, name: str) -> Status | None:
-        """Live status of a destination that this process holds."""
+        """Live status of a destination that this process holds, as of now: it moves no more."""
         held = self._held.get(name)
-        return None if held is None else _status(held)
+        return None if held is None else decode_status(encode_status(_status(held)))
 
     def position_of(self, name: str) -> str | None:
         """Cursor up to which a destination held here is delivered, stored or not."""
