@@ -63,18 +63,18 @@ class LogMapping:
             raise Refused("", f"it cannot be written as JSON: {error}") from None
         if self._name_of(record) == NATIVE:
             native = partial(native_event, _body(record), self._usual)
-            return (_with_whole(await slices.in_process(native) if large else native(), raw),)
+            return (_told(await slices.in_process(native) if large else native(), record),)
         source, may_be_other = self._source_of(record)
         if source is not None:
             text = raw if source.takes(record) else _body(record)
             found = await self._by(source, text, large, slices)
             if not may_be_other or any(map(_is_taken, found)):
-                return [_with_whole(one, raw) for one in found]
+                return [_told(one, record) for one in found]
         otlp = self._otlp
         if large:
             work = partial(_made_apart, otlp.definition, otlp.options, raw, self._owner)
             return (await slices.in_process(work),)
-        return (otlp.made(record, raw, _identity(record), self._owner),)
+        return (_made(otlp, record, raw, self._owner),)
 
     def _name_of(self, record: dict[str, Any]) -> Any:
         """Name of the source that the request or the record says."""
@@ -105,19 +105,31 @@ def _made_apart(
     definition: SourceDefinition, options: Options, raw: bytes, owner: Owner
 ) -> Mapped | NotMapped:
     """Event of a record, for another process."""
-    record = orjson.loads(raw)
-    return source_apart(definition, options).made(record, raw, _identity(record), owner)
+    return _made(source_apart(definition, options), orjson.loads(raw), raw, owner)
+
+
+def _made(
+    source: RecordSource, record: dict[str, Any], raw: bytes, owner: Owner
+) -> Mapped | NotMapped:
+    """Event of a record; what is kept of a refused one is what tells it from others."""
+    identity = _identity(record)
+    made = source.made(record, raw, identity, owner)
+    if isinstance(made, Mapped):
+        return Mapped(made.draft, identity, made.marks)
+    return NotMapped(identity, made.path, made.reason, made.skipped)
 
 
 def _is_taken(one: Mapped | NotMapped) -> bool:
     return isinstance(one, Mapped) or one.skipped
 
 
-def _with_whole(one: Mapped | NotMapped, raw: bytes) -> Mapped | NotMapped:
-    """A refusal with the whole record, which is what is kept of it."""
+def _told(one: Mapped | NotMapped, record: dict[str, Any]) -> Mapped | NotMapped:
+    """A refusal with the whole record, which is what is kept of it; the same when a Collector reads
+    it again."""
     if isinstance(one, Mapped):
         return one
-    return NotMapped(raw, one.path, one.reason, one.skipped)
+    whole = {name: value for name, value in record.items() if name != _OBSERVED}
+    return NotMapped(canonical_of(whole), one.path, one.reason, one.skipped)
 
 
 def _body(record: dict[str, Any]) -> bytes:

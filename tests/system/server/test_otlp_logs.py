@@ -385,3 +385,20 @@ async def test_nesting_and_compression_without_end_are_refused(gateway: Gateway)
         fields = b"\x0a\x00" * 250_000
         answer = await send(gateway, many if kind == JSON else fields, kind)
         assert (answer.status, "fewer records" in said(answer, kind, 3)) == (413, True)
+
+
+async def test_what_is_refused_again_is_kept_once_whenever_it_was_collected(
+    gateway: Gateway,
+) -> None:
+    for observed in (1, 2):
+        refused = record(1, "{}", audit__source="okta"), record(2, audit__tenant="gateway")
+        native = record(3, '{"category":"gateway.keys","action":"a"}', audit__source="native")
+        for one in (*refused, native):
+            one.observed_time_unix_nano = TIME + observed
+        outside = record(4, audit__category="other")
+        outside.observed_time_unix_nano = TIME + observed
+        key = await gateway.mint({"actions": ["ingest"], "categories": ["okta.**", "otlp.**"]})
+        sent = request(*refused, native, outside)
+        assert partial(await send(gateway, sent, key=key))[0] == 4
+    page = await gateway.pull(key=gateway.admin, category="gateway.rejected", from_="start")
+    assert len(page["events"]) == 4
