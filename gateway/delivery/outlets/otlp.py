@@ -31,6 +31,7 @@ from gateway.delivery.outlets.http_status import (
 from gateway.delivery.outlets.otlp_encoding import (
     Encoding,
     LogRecord,
+    RecordKind,
     json_encoding,
     protobuf_encoding,
 )
@@ -152,20 +153,14 @@ class OtlpOutlet(HttpOutlet):
         trace_id = known.request.trace_id
         return self._encoding.record(
             LogRecord(
-                time=_nanoseconds(parse_formatted(known.time.encode())),
-                observed=_nanoseconds(outbound.recorded_at()),
-                severity=_SEVERITIES[known.severity],
-                name=f"{known.category}.{known.action}",
-                body=text.decode() if self._settings.body == "text" else _members(text),
-                attributes={
-                    "log.record.uid": known.delivery_id,
-                    "audit.tenant": known.tenant,
-                    "audit.category": known.category,
-                    "audit.action": known.action,
-                    "audit.outcome": known.outcome,
-                    "audit.cursor": outbound.cursor,
-                },
-                trace_id=trace_id.lower() if trace_id and _TRACE_ID.fullmatch(trace_id) else "",
+                _nanoseconds(parse_formatted(known.time.encode())),
+                _nanoseconds(outbound.recorded_at()),
+                _SEVERITIES[known.severity],
+                RecordKind(known.tenant, known.category, known.action, known.outcome),
+                known.delivery_id,
+                outbound.cursor,
+                text if self._settings.body == "text" else _members(text),
+                trace_id.lower() if trace_id and _TRACE_ID.fullmatch(trace_id) else "",
             )
         )
 

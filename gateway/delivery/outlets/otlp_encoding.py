@@ -9,22 +9,44 @@ from typing import Any, NamedTuple
 import msgspec
 
 _SCOPE = "audit-gateway"
-# Attributes that most records of a log have in common with others.
-_OF_FEW_VALUES = {"audit.tenant", "audit.category", "audit.action", "audit.outcome"}
+_UID, _CURSOR = "log.record.uid", "audit.cursor"
 _LEAST_INT, _MOST_INT = -(1 << 63), (1 << 63) - 1
 
 
+class RecordKind(NamedTuple):
+    """What a record has in common with many others."""
+
+    tenant: str
+    category: str
+    action: str
+    outcome: str
+
+    @property
+    def name(self) -> str:
+        """Name of the event."""
+        return f"{self.category}.{self.action}"
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        return {f"audit.{name}": text for name, text in self._asdict().items()}
+
+
 class LogRecord(NamedTuple):
-    """One record. Times are in nanoseconds since 1970, 0 where unknown; `body` is a text, or
-    decoded JSON."""
+    """One record. Times are in nanoseconds since 1970, 0 where unknown; `body` is a text in UTF-8,
+    or decoded JSON."""
 
     time: int
     observed: int
     severity: int
-    name: str
+    kind: RecordKind
+    uid: str
+    cursor: str
     body: Any
-    attributes: Mapping[str, str]
     trace_id: str
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        return {_UID: self.uid, **self.kind.attributes, _CURSOR: self.cursor}
 
 
 class Partial(NamedTuple):
@@ -72,8 +94,10 @@ def _json_record(record: LogRecord) -> bytes:
         "timeUnixNano": str(record.time),
         "observedTimeUnixNano": str(record.observed),
         "severityNumber": record.severity,
-        "eventName": record.name,
-        "body": _json_value(record.body),
+        "eventName": record.kind.name,
+        "body": _json_value(
+            record.body.decode() if isinstance(record.body, bytes) else record.body
+        ),
         "attributes": _json_list(record.attributes),
     }
     if record.trace_id:
@@ -138,18 +162,15 @@ def protobuf_encoding() -> Encoding:
     def record(record: LogRecord) -> bytes:
         """With tag and length: messages that follow each other are joined."""
         # The library makes an object of each value, which takes three times as long as all else.
-        body = record.body
-        text = _text(body) if isinstance(body, str) else value(body).SerializeToString()
-        parts = [
-            _fixed(1, record.time), b"\x10", _length(record.severity), _field(5, text),
-            *[
-                _few_attributes(name, one) if name in _OF_FEW_VALUES else _attribute(name, one)
-                for name, one in record.attributes.items()
-            ],
-            _field(9, bytes.fromhex(record.trace_id)) if record.trace_id else b"",
-            _fixed(11, record.observed), _event_name(record.name),
-        ]  # fmt: skip
-        return _field(2, b"".join(parts))
+        time, observed, severity, kind, uid, cursor, body, trace_id = record
+        text = _field(1, body) if isinstance(body, bytes) else value(body).SerializeToString()
+        attributes, event_name = _of_kind(kind)
+        return _field(2, b"".join((
+            _fixed(1, time), b"\x10", _length(severity), b"*", _length(len(text)), text,
+            _attribute(_UID, uid), attributes, _attribute(_CURSOR, cursor),
+            _field(9, bytes.fromhex(trace_id)) if trace_id else b"",
+            _fixed(11, observed), event_name,
+        )))  # fmt: skip
 
     def request(service: str, records: Sequence[bytes]) -> bytes:
         scope = logs_pb2.ScopeLogs(scope=InstrumentationScope(name=_SCOPE))
@@ -185,11 +206,6 @@ def protobuf_encoding() -> Encoding:
     return Encoding("application/x-protobuf", record, request, partial)
 
 
-def _text(text: str) -> bytes:
-    """Value that is a text."""
-    return _field(1, text.encode())
-
-
 def _attribute(name: str, text: str) -> bytes:
     """Attribute of a record."""
     key, raw = _key(name), text.encode()
@@ -201,13 +217,11 @@ def _attribute(name: str, text: str) -> bytes:
     return _field(6, b"%b%b%b" % (key, _length(len(value)), value))
 
 
-_few_attributes = lru_cache(1024)(_attribute)
-
-
 @lru_cache(1024)
-def _event_name(name: str) -> bytes:
-    """Name of the event of a record."""
-    return _field(12, name.encode())
+def _of_kind(kind: RecordKind) -> tuple[bytes, bytes]:
+    """Attributes of the records of a kind, and the name of their event."""
+    attributes = b"".join([_attribute(name, text) for name, text in kind.attributes.items()])
+    return attributes, _field(12, kind.name.encode())
 
 
 @lru_cache(64)

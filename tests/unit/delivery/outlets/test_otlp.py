@@ -15,7 +15,12 @@ from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs as LogsOfScope
 
 from gateway.delivery.connect.transport import RemoteAnswer
 from gateway.delivery.outlets.otlp import OTLP, judge
-from gateway.delivery.outlets.otlp_encoding import LogRecord, json_encoding, protobuf_encoding
+from gateway.delivery.outlets.otlp_encoding import (
+    LogRecord,
+    RecordKind,
+    json_encoding,
+    protobuf_encoding,
+)
 from gateway.delivery.outlets.outlet import DeliveryResult, EncodedEvent
 from gateway.delivery.outlets.outlet_plan import NativeFormat
 from gateway.errors import InvalidRequest
@@ -88,7 +93,8 @@ async def test_records_are_those_of_the_specification(encoding: str) -> None:
 @every([0, 1, 60, 100, 110, 120, 127, 128, 129, 200, 16_383, 16_384, 70_000])
 def test_records_of_every_length_are_those_of_the_library(length: int) -> None:
     text = "x" * length
-    record = LogRecord(1, 0, 9, f"a.{text}", text, {"log.record.uid": text, "k": "\u00fc"}, "")
+    kind = RecordKind("acme", "a", text, "\u00fc")
+    record = LogRecord(1, 0, 9, kind, text, "c", text.encode(), "")
     part = protobuf_encoding().record(record)
     read = LogsOfScope.FromString(part)
     assert read.SerializeToString() == part
