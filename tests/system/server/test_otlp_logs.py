@@ -402,3 +402,12 @@ async def test_what_is_refused_again_is_kept_once_whenever_it_was_collected(
         assert partial(await send(gateway, sent, key=key))[0] == 4
     page = await gateway.pull(key=gateway.admin, category="gateway.rejected", from_="start")
     assert len(page["events"]) == 4
+
+
+@both
+async def test_no_text_of_a_request_spoils_its_refusal(gateway: Gateway, kind: str) -> None:
+    for query in ("?source=%FF", "?%ED%A0%80=1", "?source=%ED%A0%80%00", "?source=a%22%7B%0A"):
+        answer = await send(gateway, request(), kind, query)
+        assert answer.status in (400, 404)
+        code = 5 if answer.status == 404 else 3
+        assert "source" in said(answer, kind, code)
