@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -188,8 +189,18 @@ class GatewayProcess:
     ) -> tuple[int, Any]:
         """One request on a connection of its own: status and decoded body of the answer.
 
-        `body` is encoded as JSON unless it is bytes.
+        `body` is encoded as JSON unless it is bytes. Like any client it asks again while the
+        machine is too busy for the gateway to look at its keys once a second, which is told by 503.
         """
+        deadline = time.monotonic() + patience()
+        while True:
+            status, answer = self._ask(method, path, key, body, kind)
+            if status != 503 or answer.get("code") != "keys_unavailable":
+                return status, answer
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.1)
+
+    def _ask(self, method: str, path: str, key: str, body: object, kind: str) -> tuple[int, Any]:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode() if body else b""
         headers = {"Authorization": f"Bearer {key}", "Content-Type": kind}
         connection = http.client.HTTPConnection(self.host, self.port, timeout=patience(30))
