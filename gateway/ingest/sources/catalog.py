@@ -42,6 +42,7 @@ FUNCTIONS: Functions = {
     "cloudtrail.category": cloudtrail.category,
     "cloudtrail.action": cloudtrail.action,
     "cloudtrail.answer": cloudtrail.answer,
+    "cloudtrail.federated_name": cloudtrail.federated_name,
     "cloudtrail.reason": cloudtrail.reason,
     "cloudtrail.targets": cloudtrail.targets,
     "github.kind_of_actor": github.kind_of_actor,

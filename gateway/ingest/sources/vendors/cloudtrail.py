@@ -105,6 +105,17 @@ def _said(value: Any) -> str | None:
     return _ANSWERS.get(value.lower()) if isinstance(value, str) else None
 
 
+def federated_name(record: dict[str, Any], options: Mapping[str, str]) -> str | None:
+    """Name of a federated user in its ARN; the session has that of the issuer."""
+    identity = record.get("userIdentity")
+    if inner(identity, "type") != "FederatedUser":
+        return None
+    arn, principal = text(inner(identity, "arn"), 4096), text(inner(identity, "principalId"))
+    return text((arn or "").partition(":federated-user/")[2]) or text(
+        (principal or "").partition(":")[2]
+    )
+
+
 def reason(record: dict[str, Any], options: Mapping[str, str]) -> str | None:
     """Error code and message."""
     parts = [text(record.get(member), 1024) for member in ("errorCode", "errorMessage")]

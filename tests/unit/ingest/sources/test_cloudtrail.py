@@ -214,3 +214,22 @@ def test_a_digest_is_passed_over() -> None:
     [found] = source_named("cloudtrail").map(digest)
     assert isinstance(found, NotMapped)
     assert found.skipped
+
+
+@pytest.mark.parametrize(
+    ("identity", "name"),
+    [
+        ({"type": "FederatedUser", "principalId": f"{ACCOUNT}:jane",
+          "arn": f"arn:aws:sts::{ACCOUNT}:federated-user/jane"}, "jane"),
+        ({"type": "FederatedUser", "principalId": f"{ACCOUNT}:jane"}, "jane"),
+        ({"type": "AssumedRole", "principalId": "AROA:session"}, "issuer"),
+        ({"type": "SAMLUser", "principalId": "S:jane", "userName": "jane"}, "jane"),
+        ({"type": "WebIdentityUser", "principalId": "p:a:jane", "userName": "jane"}, "jane"),
+        ({"type": "IAMUser", "principalId": "AIDA", "userName": "bob"}, "bob"),
+    ],
+)  # fmt: skip
+def test_a_federated_user_is_not_named_after_who_issued_the_session(
+    identity: dict[str, Any], name: str
+) -> None:
+    issuer = {"sessionContext": {"sessionIssuer": {"type": "IAMUser", "userName": "issuer"}}}
+    assert event("s3", "GetObject", userIdentity=identity | issuer)["actor"]["name"] == name
