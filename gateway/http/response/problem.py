@@ -145,7 +145,13 @@ def problems(
         except GatewayError as error:
             refused_with = error.code
             basic = isinstance(error, Unauthorized) and _may_ask(request) and takes_basic(request)
-            response = _refusal(request, error, request_id, basic)
+            try:
+                response = _refusal(request, error, request_id, basic)
+            except ConnectionError:
+                # Senders that would give up what is answered are not answered.
+                seconds = clock.monotonic() - began
+                metrics.observe(route_of(request), error.status, refused_with, seconds)
+                raise
         except web.HTTPException as error:
             response = _refusal(request, from_aiohttp(error, request), request_id)
         except (ConnectionError, TimeoutError):

@@ -170,6 +170,7 @@ async def test_a_queue_that_stays_full_and_a_stop_are_not_answered(
     for code in ("write_queue_full", "stopping"):  # noqa: B007
         with pytest.raises(aiohttp.ClientConnectionError):
             await send(gateway, lines(NATIVE))
+    assert gateway.context.requests.answers["/_bulk", "5xx"] == 2, "it is counted nevertheless"
     monkeypatch.undo()
     assert statuses(await send(gateway, lines(NATIVE))) == [201]
 
