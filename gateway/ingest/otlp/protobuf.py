@@ -121,7 +121,7 @@ class _Walk:
                 yield None
             tag, at = _varint(body, at, end)
             kind, field = tag & 7, tag >> 3
-            if not field:
+            if not field and not groups:
                 raise malformed(f"a field without a number at byte {at - 1}")
             if kind == _BYTES:
                 size, start = _varint(body, at, end)

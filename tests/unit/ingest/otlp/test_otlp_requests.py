@@ -78,7 +78,7 @@ requests = st.lists(
 # Fields that are not known: of each kind, and a group with others inside.
 UNKNOWN = (
     b"\x78\x01", b"\x79" + b"x" * 8, b"\x7a\x02ab", b"\x7d" + b"x" * 4, b"\x7b\x7a\x01a\x7c",
-    b"\x7b\x7b\x78\x01\x7c\x7c",
+    b"\x7b\x7b\x78\x01\x7c\x7c", b"\x7b\x00\x01\x7c",
 )  # fmt: skip
 
 
