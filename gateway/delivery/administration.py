@@ -60,6 +60,7 @@ from gateway.streaming.consumers.row import ConsumerRow
 MOST_DESTINATIONS = 200
 MOST_SECRET = 8192
 MOST_OVERLAP = 7 * 86400
+LiveHealth = Callable[[], tuple[Status | None, str | None]]
 
 
 class KeysAndChanges(KeysAndRoles, UnrecordedChanges, Protocol):
@@ -275,17 +276,19 @@ class DestinationAdministration:
         return count
 
     async def shown(
-        self, destination: Destination, live: Status | None = None, cursor: str | None = None
+        self, destination: Destination, live: LiveHealth = lambda: (None, None)
     ) -> DestinationAnswer:
-        """A destination with its health: `live` and `cursor` as its holder has them, or else as
-        they were stored last."""
+        """A destination with its health: status and cursor as `live` has them, asked behind its
+        dead letters, as these are stored first; or else as they were stored last."""
         name, log = destination.name, self._log
-        status = live or decode_status(await self._store.status(name))
+        dead_letters = await self._store.count_dead_letters(name)
+        status, cursor = live()
+        status = status or decode_status(await self._store.status(name))
         if cursor is None:
             row = await self._consumer_store.get(OWNER, name)
             cursor = row.cursor if row is not None else format_cursor(log.epoch, log.head)
         lag = await lag_behind(log, cursor, self._clock.now())
-        return public(destination, status, cursor, lag, await self._store.count_dead_letters(name))
+        return public(destination, status, cursor, lag, dead_letters)
 
     async def all(self) -> list[Destination]:
         """All destinations, by name."""

@@ -172,6 +172,12 @@ def with_secret(
     return replace(destination, secrets={**destination.secrets, name: (secret, *kept)})
 
 
+def without_ended_secrets(destination: Destination, now: float) -> Destination:
+    """The destination without replaced values whose overlap is over; itself if it has none."""
+    kept = {name: valid_secrets(destination, name, now) for name in destination.secrets}
+    return destination if kept == destination.secrets else replace(destination, secrets=kept)
+
+
 def valid_secrets(destination: Destination, name: str, now: float) -> tuple[SealedSecret, ...]:
     """Values of a secret that count now, newest first."""
     found = destination.secrets.get(name, ())
@@ -189,8 +195,12 @@ def changeable(destination: Destination) -> Destination:
 
 
 def same_definition(one: Destination, other: Destination) -> bool:
-    """Whether both are one destination, with all that people define of it, whatever its state."""
-    mine, theirs = ((it.definition, it.secrets, it.created_at) for it in (one, other))
+    """Whether both are one destination, with all that people define of it, whatever its state, and
+    whether replaced values of secrets are there still."""
+    mine, theirs = (
+        (it.definition, {name: values[0] for name, values in it.secrets.items()}, it.created_at)
+        for it in (one, other)
+    )
     return mine == theirs
 
 

@@ -17,7 +17,14 @@ from msgspec.structs import replace
 from gateway.clock import until_next_poll
 from gateway.cursor import format_cursor, parse_cursor
 from gateway.delivery.answer import TestAnswer
-from gateway.delivery.destination import OTHER_LOG, OWNER, Destination, Replay, same_replay
+from gateway.delivery.destination import (
+    OTHER_LOG,
+    OWNER,
+    Destination,
+    Replay,
+    same_replay,
+    without_ended_secrets,
+)
 from gateway.delivery.health import Status, decode_status, encode_status
 from gateway.delivery.position import position_row, start_of
 from gateway.delivery.running.delivery_reports import DeliveryReports, Held, ReportSignal
@@ -99,6 +106,7 @@ class DeliverySupervisor:
                 self._committed_at = now
                 await self._commit()
                 await self.reports.tell(self._held, self._known)
+                await self._forget_secrets()
             await self._carry_replays()
             await self._keep_statuses()
 
@@ -150,6 +158,16 @@ class DeliverySupervisor:
                 if held.replay is not None:
                     held.replay.change(found)
         self._committed_at = float("-inf")
+
+    async def _forget_secrets(self) -> None:
+        """Delete replaced values of secrets once they count no more."""
+        now = self.parts.clock.now()
+        for name, known in self._known.items():
+            if without_ended_secrets(known, now) is not known:
+                await self.parts.store.change(
+                    name,
+                    lambda one, others: None if one is None else without_ended_secrets(one, now),
+                )
 
     async def _leave(self) -> None:
         """Stop what was deleted at once, and what is no longer active after its last request."""

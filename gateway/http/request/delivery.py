@@ -32,4 +32,6 @@ async def shown(
     """A destination with its health, as this process knows it."""
     live, name = context.deliveries, destination.name
     destination = live.with_progress(destination)
-    return await administration.shown(destination, live.status_of(name), live.position_of(name))
+    return await administration.shown(
+        destination, lambda: (live.status_of(name), live.position_of(name))
+    )

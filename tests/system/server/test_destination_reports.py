@@ -207,6 +207,29 @@ async def test_what_a_receiver_quotes_of_events_whatever_fails_is_not_shown(
     assert b"planted" not in seen.body
 
 
+async def test_a_replaced_secret_is_kept_for_its_overlap_and_no_longer(
+    gateway: Gateway, advanced: AdvancedClock
+) -> None:
+    await make(gateway, await gateway.reader_key())
+    path, store = "/v1/destinations/siem/secrets/token", gateway.context.destination_store
+    for value in ("first", "second"):
+        body = {"value": value, "overlap": "1h"}
+        answer = await gateway.request("PUT", path, key=gateway.admin, json=body)
+        assert answer.status == 200, answer.body
+
+    async def kept() -> int:
+        stored = await store.get("siem")
+        return 0 if stored is None else len(stored.secrets["token"])
+
+    assert await kept() == 2
+    advanced.shift += 3500
+    assert await kept() == 2
+    advanced.shift += 200
+    await becomes(kept, lambda count: count == 1)
+    [shown] = (await gateway.get("/v1/destinations", key=gateway.admin)).json()["destinations"]
+    assert shown["secrets"]["token"]["set"] is True
+
+
 async def test_metrics_tell_states_lags_and_results_of_each_destination(
     gateway: Gateway, receiver: Receiver
 ) -> None:

@@ -18,6 +18,7 @@ from gateway.delivery.destination import (
     disabled,
     paused,
     with_secret,
+    without_ended_secrets,
 )
 from gateway.delivery.outlets.outlet import (
     SUCCESS,
@@ -503,6 +504,25 @@ async def test_a_change_keeps_what_became_of_the_state_meanwhile(
     assert (stored.definition.on_gap == "fail") is (method == "PATCH")
     assert len(stored.secrets["token"]) == 1
     receiver.held.set()
+
+
+async def test_a_change_is_not_refused_because_a_replaced_secret_was_forgotten_meanwhile(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(gateway, await gateway.reader_key(), secrets={"token": "old"})
+    path, body = "/v1/destinations/siem/secrets/token", {"value": "new", "overlap": "1h"}
+    await gateway.request("PUT", path, key=gateway.admin, json=body)
+    forgotten: list[int] = []
+
+    def forget(one: Destination) -> Destination:
+        after = without_ended_secrets(one, 9e9)
+        forgotten.append(len(one.secrets["token"]) - len(after.secrets["token"]))
+        return after
+
+    meanwhile(gateway, monkeypatch, forget)
+    path, body = CHANGES["PATCH"]
+    answer = await gateway.request("PATCH", path, key=gateway.admin, json=body)
+    assert (answer.status, forgotten) == (200, [1])
 
 
 @pytest.mark.parametrize("method", CHANGES)

@@ -6,7 +6,12 @@ from msgspec.structs import replace
 
 from gateway.access.credentials.pepper import Pepper, Peppers
 from gateway.delivery.definition import Definition
-from gateway.delivery.destination import Destination, valid_secrets, with_secret
+from gateway.delivery.destination import (
+    Destination,
+    valid_secrets,
+    with_secret,
+    without_ended_secrets,
+)
 from gateway.delivery.sealing import resealed, seal, unseal
 
 FIRST, SECOND = Pepper(bytes(32)), Pepper(b"\x01" * 32)
@@ -47,6 +52,15 @@ def test_after_a_rotation_of_the_pepper_all_are_sealed_under_the_new_one() -> No
     assert resealed(after, ROTATED) is after
     # What cannot be opened stays as it is.
     assert resealed(made, only) is made
+
+
+def test_a_value_that_counts_no_more_is_left_out() -> None:
+    made = destination()
+    for value in ("a", "b"):
+        made = with_secret(made, "token", seal(value, "siem", "token", FIRST, 0), 30.0, 100.0)
+    assert without_ended_secrets(made, 129.0) is made
+    [only] = without_ended_secrets(made, 130.0).secrets["token"]
+    assert unseal(only, "siem", "token", ONE) == "b"
 
 
 def test_a_replaced_value_counts_for_its_overlap() -> None:
