@@ -40,7 +40,7 @@ from tests.support.services.ports import free_port  # noqa: E402
 from tests.support.services.postgres import PostgresServer, installations  # noqa: E402
 
 DESTINATIONS, DOWN, IDLE = 50, 10, 100
-_ROUNDS, _SECONDS, _RATE = 4, 4.0, 100
+_ROUNDS, _SECONDS, _RATE = 16, 1.0, 100
 _EVENTS = 50_000
 _KILLS = 5
 _PAGE = 1000
