@@ -100,6 +100,19 @@ def pruned(text: bytes, depth: int = MAX_DEPTH) -> bytes:
     return b"".join([*parts, text[kept:]]) if parts else text
 
 
+def is_plain(text: bytes, most: int) -> bool:
+    """Whether a strict check of an object costs no more than a look: it has fewer than `most` bytes
+    and few brackets. Others are mostly envelopes, of which each record is checked by itself."""
+    return len(text) < most and text.count(b"{") + text.count(b"[") <= MAX_DEPTH
+
+
+def with_mark(data: bytes, record: dict[str, Any], mark: str) -> bytes:
+    """JSON of a record with a member that is true, unless it is empty or has one of that name."""
+    if mark in record or not record:
+        return data
+    return data[:-1] + b',"' + mark.encode() + b'":true}'
+
+
 def _kept(data: bytes, cut: list[str]) -> dict[str, msgspec.Raw]:
     """Members of `data` that are kept; the paths of the others are added to `cut`."""
     kept: dict[str, msgspec.Raw] = {}

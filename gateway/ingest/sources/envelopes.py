@@ -28,6 +28,7 @@ _MOST_TIMES = 64
 _FEW_BYTES, _MOST_BYTES = 4 * 1024 * 1024, 64 * 1024 * 1024
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
+_ENCODE = msgspec.json.Encoder().encode
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 _GZIP = b"\x1f\x8b"
@@ -278,13 +279,22 @@ def holder_of(raw: bytes, is_record: Callable[[bytes], bool]) -> str:
 
 
 def _members(raw: bytes) -> dict[str, bytes]:
-    """Members of an object, also where one is nested deeper than decoders go; none of all else."""
+    """Members of an object, also where one is nested deeper than decoders go; none of all else, nor
+    of an object that has a member twice."""
     try:
-        return {name: bytes(value) for name, value in _RAW.decode(raw).items()}
+        found = _RAW.decode(raw)
+        again = _ENCODE(found)
+        if again == raw or _compact(again) == _compact(raw):
+            return {name: bytes(value) for name, value in found.items()}
     except RecursionError:
-        return {name: value for name, value, _ in members_of(raw)} if raw[:1] == b"{" else {}
+        pass
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return {}
+    return _members_once(raw)
+
+
+def _compact(text: bytes) -> bytes:
+    return msgspec.json.format(text, indent=-1)
 
 
 def _members_once(raw: bytes) -> dict[str, bytes]:

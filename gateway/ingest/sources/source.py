@@ -18,7 +18,7 @@ from gateway.ingest.mapping.compiler import Functions, compile_fill, compile_tes
 from gateway.ingest.mapping.definition import SourceDefinition
 from gateway.ingest.mapping.identity import digest, placed
 from gateway.ingest.mapping.value_table import Listener
-from gateway.ingest.marked import fitting, pruned
+from gateway.ingest.marked import fitting, is_plain, pruned, with_mark
 from gateway.ingest.sources.envelopes import SHARED, Opener, holder_of, parse_envelope
 from gateway.ingest.sources.own_events import draft_of_own, is_given_out
 from gateway.ingest.sources.parts import parts_of
@@ -105,7 +105,7 @@ class RecordSource:
         """
         raw = raw.strip()
         try:
-            if raw[:1] == b"{" and (len(raw) < _LARGE or self.knows(raw)):
+            if raw[:1] == b"{" and (is_plain(raw, _LARGE) or self.knows(raw)):
                 try:
                     found = self._mapped(raw, owner)
                 except Refused as refused:
@@ -186,10 +186,16 @@ class RecordSource:
                     yield from self.map(item, owner, most)
             return
         title = self.definition.title
-        found = Opener(self._envelopes, self.knows, most, self._read, title=title).records(raw)
+        opener = Opener(self._envelopes, self.knows, most, self._read, title=title)
+        try:
+            found = opener.records(raw)
+        except Refused:
+            # What is no strict JSON is refused for that.
+            self._mapped(raw, owner)
+            raise
         if found is None:
             try:
-                checked_record(raw)
+                self._mapped(raw, owner)
             except Refused as refused:
                 yield from self._behind(raw, owner, most, refused)
                 return
@@ -336,7 +342,7 @@ class RecordSource:
             members.id = name or f"sha256-{digest(record)}"
         data = one_line(raw)
         if self._has_time and members.time is UNSET:
-            return members, _marked(data, record), (TIME_UNKNOWN,)
+            return members, with_mark(data, record, TIME_UNKNOWN), (TIME_UNKNOWN,)
         return members, data, ()
 
     def _too_much(self, raw: bytes, owner: Owner) -> Mapped | NotMapped | None:
@@ -364,13 +370,6 @@ def draft_within_limits(members: Members, content: bytes) -> tuple[Draft, bool]:
     draft = draft_of(members, content)
     line, is_cut = fitting(b"{" + draft.tail)
     return (decode_event(line, _NO_IDS, mapped=True), True) if is_cut else (draft, False)
-
-
-def _marked(data: bytes, record: dict[str, Any]) -> bytes:
-    """The record with the mark that it has no time."""
-    if TIME_UNKNOWN in record or not record:
-        return data
-    return data[:-1] + b',"' + TIME_UNKNOWN.encode() + b'":true}'
 
 
 def _decoded(text: bytes) -> Any:

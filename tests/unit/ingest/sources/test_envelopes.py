@@ -288,10 +288,28 @@ def test_a_text_that_is_no_utf_8_costs_only_itself() -> None:
     assert [isinstance(one, Mapped) for one in found] == [False, False, True]
 
 
-def test_an_envelope_that_names_its_list_twice_is_refused() -> None:
-    [found] = mapped("cloudtrail", f'{{"Records":[{TEXT}],"Records":[]}}'.encode())
+@pytest.mark.parametrize("many", [1, 100, 3000], ids=["small", "brackets", "large"])
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        '{"Records":[%s],"Records":[]}',
+        '{"Records":[],"Records":[%s]}',
+        '{"Records":[%s],"\\u0052ecords":[]}',
+        '{"data":{"events":[%s],"events":[]}}',
+        '{"data":{"events":[%s]},"data":{}}',
+    ],
+)
+def test_an_envelope_that_names_its_list_twice_is_refused(envelope: str, many: int) -> None:
+    records = ",".join([TEXT] * many)
+    [found] = mapped("cloudtrail", (envelope % records).encode())
     assert isinstance(found, NotMapped)
     assert "twice" in found.reason
+
+
+def test_an_envelope_may_spell_its_names_and_spaces_as_it_likes() -> None:
+    records = ", ".join([TEXT] * 100)
+    raw = f'{{ "\\u0052ecords" :\n [ {records} ], "x" : 1 }}'
+    assert [type(found) for found in mapped("cloudtrail", raw.encode())] == [Mapped] * 100
 
 
 def test_what_is_inside_of_a_record_that_is_refused_is_no_record() -> None:
