@@ -17,6 +17,7 @@ import pytest
 import requests
 from cloudevents.core.v1.event import CloudEvent
 from scene import EVENTS, RECIPES, Scene, program_of
+from senders import POISONED, events_of, paced
 
 from tests.support.examples import examples
 from tests.support.gateway_process import GatewayProcess
@@ -24,8 +25,6 @@ from tests.support.machine_time import patience
 
 # As long as in the tables of the pages, where there is time for it.
 STOPPED = examples(30, least=3) / 10
-# One in so many is poisoned.
-POISONED = 20
 
 
 def module_of(recipe: str, name: str) -> ModuleType:
@@ -63,15 +62,6 @@ def faults(scene: Scene, seconds: float = STOPPED) -> Iterator[Callable[[], bool
         thread.join()
 
 
-def paced(many: int, go_on: Callable[[], bool]) -> Iterator[int]:
-    """Numbers of what is sent: so many at least, and until the faults are over."""
-    number = 0
-    while number < many or go_on() or number % POISONED:
-        yield number
-        number += 1
-        time.sleep(0.002)
-
-
 def await_numbers(
     scene: Scene, sent: Iterable[int], number_of: Callable[[Any], int]
 ) -> Counter[int]:
@@ -91,8 +81,7 @@ def await_numbers(
 
 def refused(scene: Scene) -> int:
     """How many records are kept apart."""
-    path = "/v1/events?from=start&limit=5000&category=gateway.rejected"
-    return len(scene.ask("GET", path)["events"])
+    return len(events_of(scene, "gateway.rejected"))
 
 
 def test_the_sdk_of_cloudevents_brings_every_event_once(
