@@ -232,6 +232,15 @@ def _values(text: bytes, most: int | None = None) -> Steps[tuple[list[bytes], st
     return values, None, b""
 
 
+def _is_one_value(text: bytes) -> bool:
+    """Whether a text is one JSON value, as most are."""
+    try:
+        _any_value.decode(text)
+    except _JSON_ERRORS:
+        return False
+    return True
+
+
 def _past_space(text: str, begin: int) -> int:
     match = _SPACE.match(text, begin)
     assert match is not None
@@ -254,14 +263,17 @@ def _records(
     if is_text and (inside := text_inside(unit)) is not None:
         yield from _records(line, inside, most, False)
         return
-    values, reason, rest = yield from _values(unit, most)
+    values, reason, rest = [unit], None, b""
+    if is_text or not _is_one_value(unit):
+        values, reason, rest = yield from _values(unit, most)
     if is_text:
         reason = "a record is a JSON object" if values or reason is None else reason
         yield Unreadable(line, None, unit, reason)
         return
     place = 0
     for value in values:
-        items = yield from items_in_steps(value, most)
+        is_object = value[:1] == b"{"
+        items = None if is_object else (yield from items_in_steps(value, most))
         alone = items is None and len(values) == 1 and reason is None
         for raw in [value] if items is None else items:
             place += 1
