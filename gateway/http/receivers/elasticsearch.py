@@ -13,7 +13,13 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.errors import GatewayError, InvalidRequest, TooManyRequests, Unavailable
+from gateway.errors import (
+    GatewayError,
+    InvalidRequest,
+    RequestTimeout,
+    TooManyRequests,
+    Unavailable,
+)
 from gateway.http.intake.sorted_items import SortedItems, store_each
 from gateway.http.receivers.elasticsearch_version import PRODUCT
 from gateway.http.receivers.filter_path import filtered
@@ -80,8 +86,9 @@ async def bulk(request: web.Request, context: Context, admission: Admission) -> 
 
 
 def render(request: web.Request, error: GatewayError) -> Rendered:
-    """An error as clients understand it. Under overload the connection is closed instead."""
-    if isinstance(error, Unavailable | TooManyRequests):
+    """An error as clients understand it. Under overload, and where a body is too slow, the
+    connection is closed instead."""
+    if isinstance(error, Unavailable | TooManyRequests | RequestTimeout):
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError(error.detail)

@@ -9,6 +9,7 @@ from gateway.errors import (
     Forbidden,
     GatewayError,
     InvalidRequest,
+    RequestTimeout,
     TooManyRequests,
     Unauthorized,
     Unavailable,
@@ -53,7 +54,7 @@ _CODES = {
     "not_ready": QUEUES_FULL,
 }  # fmt: skip
 # Statuses of refusals that stay as they are.
-_KEPT = (408, 413, 415, 431)
+_KEPT = (413, 415, 431)
 
 
 def hec_answer(
@@ -69,7 +70,9 @@ def render(request: web.Request, error: GatewayError) -> Rendered:
     code = _code(request, error)
     status = error.status if error.status in _KEPT else _STATUSES.get(code, 400)
     said = HecResult(_TEXTS[code], code, detail=error.detail, request_id=request[REQUEST_ID])
-    return Rendered(status, "application/json", msgspec.json.encode(said))
+    # What was too slow may arrive in time when it is sent again; at 408 it would be dropped.
+    again = {"Retry-After": "1"} if isinstance(error, RequestTimeout) else {}
+    return Rendered(status, "application/json", msgspec.json.encode(said), again)
 
 
 def _code(request: web.Request, error: GatewayError) -> int:
@@ -81,6 +84,6 @@ def _code(request: web.Request, error: GatewayError) -> int:
         return WRONG_TOKEN
     if isinstance(error, Forbidden):
         return TOKEN_DISABLED
-    if isinstance(error, Unavailable | TooManyRequests):
+    if isinstance(error, Unavailable | TooManyRequests | RequestTimeout):
         return BUSY
     return INVALID if isinstance(error, InvalidRequest) or error.status < 500 else INTERNAL

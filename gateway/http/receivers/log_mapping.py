@@ -17,12 +17,13 @@ from gateway.ingest.mapping.code import Options
 from gateway.ingest.mapping.definition import SourceDefinition
 from gateway.ingest.otlp.log_records import LogEncoding, SentRecord, joined
 from gateway.ingest.sources.catalog import Sources, map_apart, source_apart
+from gateway.ingest.sources.declared_owner import declared_owner
 from gateway.ingest.sources.lines import NATIVE, native_event
 from gateway.ingest.sources.source import ANYBODY, Mapped, NotMapped, Owner, RecordSource
 from gateway.ingest.strict_json import Refused
 from gateway.scheduling.loop_work import Slices
 
-_SOURCE, _OTLP, _CLOUDEVENTS = "audit.source", "otlp", "cloudevents"
+_SOURCE, _TENANT, _OTLP, _CLOUDEVENTS = "audit.source", "audit.tenant", "otlp", "cloudevents"
 _CLOUDEVENT = '{"specversion"'
 _OBSERVED = "observedTimeUnixNano"
 _IDS = ("audit.id", "event_id", "log.record.uid")
@@ -62,12 +63,12 @@ class LogMapping:
         except (TypeError, RecursionError) as error:
             raise Refused("", f"it cannot be written as JSON: {error}") from None
         if self._name_of(record) == NATIVE:
-            native = partial(native_event, _body(record), self._usual)
+            native = partial(native_event, _body(record), self._usual_of(record))
             return (_told(await slices.in_process(native) if large else native(), record),)
         source, may_be_other = self._source_of(record)
         if source is not None:
             text = raw if source.takes(record) else _body(record)
-            found = await self._by(source, text, large, slices)
+            found = await self._by(source, text, self._usual_of(record), large, slices)
             if not may_be_other or any(map(_is_taken, found)):
                 return [_told(one, record) for one in found]
         otlp = self._otlp
@@ -92,13 +93,20 @@ class LogMapping:
         scope = record["scope"].get("name")
         return (self._sources.named(scope) if scope and scope != _OTLP else None), True
 
-    async def _by(self, source: RecordSource, text: bytes, large: bool, slices: Slices) -> Found:
+    def _usual_of(self, record: dict[str, Any]) -> Owner:
+        """Owner of a record of a named source that names no tenant. Raises `Refused`."""
+        if self._owner.fixed:
+            return self._usual
+        name = record["attributes"].get(_TENANT, record["resource"].get(_TENANT))
+        return declared_owner(self._usual, name)
+
+    async def _by(
+        self, source: RecordSource, text: bytes, usual: Owner, large: bool, slices: Slices
+    ) -> Found:
         if large:
-            work = partial(
-                map_apart, source.definition, source.options, text, self._usual, self._most
-            )
+            work = partial(map_apart, source.definition, source.options, text, usual, self._most)
             return await slices.in_process(work)
-        return list(source.map(text, self._usual, self._most))
+        return list(source.map(text, usual, self._most))
 
 
 def _made_apart(

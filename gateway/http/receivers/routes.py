@@ -21,7 +21,7 @@ _ACKS: Schema = {"type": "object", "properties": {"acks": listed({"type": "integ
 _HEC_REFUSALS = Refusals(
     hec_answers.render,
     content(named("HecResult"))["content"],
-    (400, 401, 403, 408, 413, 415, 431, 503),
+    (400, 401, 403, 413, 415, 431, 503),
 )
 _BULK: Schema = {
     "type": "object",
@@ -36,9 +36,9 @@ _BULK_ERROR: Schema = {
     "properties": {"error": {"type": "object"}, "status": {"type": "integer"}},
     "required": ["error", "status"],
 }
-# Under overload there is no answer.
+# Under overload, and to a body that is too slow, there is no answer.
 _BULK_REFUSALS = Refusals(
-    elasticsearch.render, content(_BULK_ERROR)["content"], (400, 401, 403, 408, 413, 415, 431)
+    elasticsearch.render, content(_BULK_ERROR)["content"], (400, 401, 403, 413, 415, 431)
 )
 
 

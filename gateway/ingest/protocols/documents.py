@@ -21,6 +21,7 @@ from gateway.ingest.protocols.elasticsearch_bulk import BulkItem
 from gateway.ingest.protocols.own_documents import is_native, native_of_ecs
 from gateway.ingest.protocols.splunk_hec import HecEvent
 from gateway.ingest.sources.catalog import source_apart
+from gateway.ingest.sources.declared_owner import declared_owner
 from gateway.ingest.sources.own_events import draft_of_own, is_given_out
 from gateway.ingest.sources.source import (
     TRUNCATED,
@@ -57,11 +58,22 @@ class Chosen(NamedTuple):
         """The same with a source that the sender of one item names."""
         return self._replace(named=named)
 
+    def declared(self, tenant: Any) -> Chosen:
+        """The same with a tenant that is declared around an item. Raises `Refused`."""
+        return self._replace(
+            usual=declared_owner(self.usual, tenant), owner=declared_owner(self.owner, tenant)
+        )
+
 
 def map_hec(event: HecEvent, chosen: Chosen) -> Made:
     """Drafts of one event of the HTTP Event Collector."""
     if event.code:
         return [NotMapped(event.raw, "", event.reason)]
+    if event.tenant is not None and not chosen.owner.fixed:
+        try:
+            chosen = chosen.declared(event.tenant)
+        except Refused as refused:
+            return [NotMapped(event.raw, "fields.tenant", refused.reason)]
     if chosen.named is not None:
         return list(chosen.named.map(_text_of(event.event), chosen.usual, chosen.most))
     return _native_or(_text_of(event.event), chosen, event.raw)

@@ -42,10 +42,11 @@ class BulkItem(NamedTuple):
 
 
 class _Target(msgspec.Struct):
-    """What an action is about; other members change nothing here."""
+    """What an action is about; other members change nothing here. Null is as good as none:
+    programs send members that they do not set."""
 
-    index: str = msgspec.field(default="", name="_index")
-    id: str | int = msgspec.field(default="", name="_id")
+    index: str | None = msgspec.field(default=None, name="_index")
+    id: str | int | float | None = msgspec.field(default=None, name="_id")
 
 
 _decode = msgspec.json.Decoder(dict[str, _Target]).decode
@@ -111,7 +112,9 @@ def _begun(line: bytes, index: str) -> BulkItem | None:
         return None
     if action not in _ACTIONS:
         return None
-    item = BulkItem(action, target.index or index or NO_INDEX, str(target.id))
+    item = BulkItem(
+        action, target.index or index or NO_INDEX, "" if target.id is None else str(target.id)
+    )
     if action in ("update", "delete"):
         reason = f"{action}: what is in the log stays as it is; use create"
         return item._replace(error=NOT_POSSIBLE, reason=reason)

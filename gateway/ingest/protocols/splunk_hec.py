@@ -22,7 +22,8 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class HecEvent(NamedTuple):
-    """One event: the whole object, and of its members the event itself and its source type.
+    """One event: the whole object, and of its members the event itself, its source type, and the
+    tenant among its fields.
 
     Where it cannot be taken, `code` is HEC's for that and `reason` says why.
     """
@@ -32,6 +33,7 @@ class HecEvent(NamedTuple):
     sourcetype: str = ""
     code: int = 0
     reason: str = ""
+    tenant: Any = None
 
 
 class _Object(msgspec.Struct):
@@ -89,7 +91,7 @@ def _event_of(value: bytes) -> HecEvent:
     if found.fields is not None and not _is_flat(found.fields):
         return HecEvent(value, code=FIELDS, reason="`fields` is an object of texts and lists")
     named = found.sourcetype if isinstance(found.sourcetype, str) else ""
-    return HecEvent(value, event, named)
+    return HecEvent(value, event, named, tenant=(found.fields or {}).get("tenant"))
 
 
 def _is_flat(fields: Any) -> bool:

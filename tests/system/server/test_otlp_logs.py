@@ -245,6 +245,21 @@ async def test_a_bound_key_says_whose_records_are(gateway: Gateway) -> None:
     assert (rejected, "may not write" in message) == (1, True)
 
 
+async def test_records_of_a_named_source_that_say_no_tenant_are_of_the_declared_one(
+    gateway: Gateway,
+) -> None:
+    entry = {"uuid": "1", "eventType": "user.session.start", "published": 0}
+    native = {"category": "pay", "action": "x"}
+    sent = request(
+        record(1, entry, audit__source="okta", audit__tenant="b"),
+        record(2, native, audit__source="native", audit__tenant="b"),
+        record(3, native | {"tenant": "own"}, audit__source="native", audit__tenant="b"),
+    )
+    assert partial(await send(gateway, sent)) == (0, "")
+    assert {one["tenant"] for one in await stored(gateway, category="okta.**")} == {"b"}
+    assert [one["tenant"] for one in await stored(gateway, category="pay")] == ["b", "own"]
+
+
 async def test_equal_ids_of_tenants_are_told_apart(gateway: Gateway) -> None:
     ids = [record(number, audit__id="1", audit__tenant=t) for number, t in enumerate("ab")]
     assert partial(await send(gateway, request(*ids))) == (0, "")

@@ -21,6 +21,16 @@ def test_actions_have_their_documents_whatever_blank_lines_are_between() -> None
     assert items(b'{"create":{}}\n{}\n')[0].into == "audit"
 
 
+def test_members_that_a_program_does_not_set_may_be_null() -> None:
+    # As Logstash sends them.
+    body = b'{"index":{"_id":null,"_index":"i","routing":null}}\n{"x":1}\n'
+    body += b'{"create":{"_id":1.5,"_index":null}}\n{"x":2}\n'
+    assert items(body, "given") == [
+        BulkItem("index", "i", "", b'{"x":1}'),
+        BulkItem("create", "given", "1.5", b'{"x":2}'),
+    ]
+
+
 def test_what_is_in_the_log_is_neither_changed_nor_deleted() -> None:
     found = items(
         b'{"delete":{"_id":"a"}}\n{"update":{"_id":"b"}}\n{"doc":{}}\n{"create":{}}\n{}\n'

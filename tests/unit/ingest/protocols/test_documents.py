@@ -90,6 +90,20 @@ def test_declared_members_of_other_events_count() -> None:
     assert event["id"].startswith("sha256-")
 
 
+def test_a_tenant_among_the_fields_is_that_of_events_and_records_that_name_none() -> None:
+    entry = {"uuid": "u1", "eventType": "user.session.start", "published": 0}
+    for made in (
+        hec(NATIVE, fields={"tenant": "T 1"}),
+        hec(entry, named="okta", fields={"tenant": "T 1"}),
+    ):
+        assert event_of(made)["tenant"] == "t_1"
+    assert event_of(hec(NATIVE | {"tenant": "own"}, fields={"tenant": "t1"}))["tenant"] == "own"
+    assert event_of(hec(entry, BOUND, named="okta", fields={"tenant": "t1"}))["tenant"] == "acme"
+    [found] = hec(entry, named="okta", fields={"tenant": "Gateway"})
+    assert isinstance(found, NotMapped)
+    assert found.path == "fields.tenant"
+
+
 def test_what_the_key_is_bound_to_goes_before_what_others_declare() -> None:
     for made in (
         hec("text", BOUND, fields={"tenant": "other", "category": "other"}),
