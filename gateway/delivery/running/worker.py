@@ -274,6 +274,9 @@ class DeliveryWorker:
             if not await self._confirm_down_to(self._outlet.limits.unconfirmed - 1):
                 return
             await self._parts.await_rights(self._stream)
+            if self._leaves:
+                # It was changed or paused during the wait.
+                break
             if self._parts.clock.boottime() >= self.lease.until:
                 self.stop()
                 break

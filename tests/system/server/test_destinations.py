@@ -916,6 +916,34 @@ async def test_the_position_moves_over_what_is_confirmed_and_a_few_batches_are_u
     assert receiver.receipts == list(range(10))
 
 
+@pytest.mark.parametrize("how", ["paused", "changed"])
+async def test_nothing_is_sent_as_before_a_change_that_comes_while_it_waits_for_a_confirmation(
+    gateway: Gateway, receiver: Receiver, how: str
+) -> None:
+    with_receipts(receiver, 3)
+    receiver.certain.clear()
+    await make(gateway, await gateway.reader_key())
+    ids = await gateway.send_many(60, category="auth")
+    await eventually(lambda: len(receiver.ids) == 30, "a window is under way")
+    path, admin = "/v1/destinations/siem", gateway.admin
+    if how == "paused":
+        answer = await gateway.post(f"{path}/pause", key=admin, json={"reason": "maintenance"})
+    else:
+        select = {"select": {"category": ["billing"]}}
+        answer = await gateway.request("PATCH", path, key=admin, json=select)
+    assert answer.status == 200, answer.body
+    await gateway.context.deliveries.poll()
+    receiver.certain.set()
+    if how == "paused":
+        await eventually(lambda: receiver.open == 0, "it has stopped")
+        assert receiver.ids == ids[:30]
+        await gateway.post(f"{path}/resume", key=admin, json={"reason": "done"})
+        await arrives(receiver, ids)
+    else:
+        others = await gateway.send_many(5, category="billing")
+        await arrives(receiver, ids[:30] + others)
+
+
 async def test_what_waits_for_its_confirmation_is_not_held(
     gateway: Gateway, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
