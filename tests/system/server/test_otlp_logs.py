@@ -260,6 +260,18 @@ async def test_records_of_a_named_source_that_say_no_tenant_are_of_the_declared_
     assert [one["tenant"] for one in await stored(gateway, category="pay")] == ["b", "own"]
 
 
+async def test_a_mask_of_a_member_hides_the_attributes_that_it_is_made_of(
+    gateway: Gateway,
+) -> None:
+    assert partial(await send(gateway, request(record(1, user__id="ann@acme.example")))) == (0, "")
+    fields = {"mask": ["actor.id"]}
+    key = await gateway.mint({"actions": ["pull"], "categories": ["otlp.**"], "fields": fields})
+    answer = await gateway.get("/v1/events", key=key, params={"category": "otlp.**"})
+    [event] = answer.json()["events"]
+    assert event["data"]["resource"]
+    assert b"ann@acme" not in answer.body
+
+
 async def test_equal_ids_of_tenants_are_told_apart(gateway: Gateway) -> None:
     ids = [record(number, audit__id="1", audit__tenant=t) for number, t in enumerate("ab")]
     assert partial(await send(gateway, request(*ids))) == (0, "")
