@@ -163,7 +163,8 @@ class HttpClient:
 
     async def close(self) -> None:
         if self._packing is not None:
-            await asyncio.wait([self._packing])
+            # What is in a thread ends by itself; what waits for one is not begun.
+            self._packing.cancel()
         while self._sessions:
             await self._sessions.popitem()[1].close()
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -23,7 +25,7 @@ from gateway.delivery.connect.transport import MAX_ANSWER_BYTES, HttpRequest, No
 from gateway.errors import InvalidRequest
 from gateway.network import parse_network
 from tests.support.cases import every
-from tests.support.machine_time import eventually
+from tests.support.machine_time import eventually, patience
 from tests.support.scripted_receiver import (
     TO_METADATA,
     Received,
@@ -100,6 +102,23 @@ async def test_a_request_goes_out_compressed_with_our_name_and_comes_back_whole(
         assert received.headers["content-encoding"] == "gzip"
         assert int(received.headers["content-length"]) < 200
         assert received.headers["user-agent"] == f"audit-gateway/{__version__}"
+
+
+async def test_a_client_closes_while_a_body_waits_for_a_thread_and_that_is_not_compressed() -> None:
+    loop, leave = asyncio.get_running_loop(), threading.Event()
+    threads = ThreadPoolExecutor(1)
+    loop.set_default_executor(threads)
+    busy = loop.run_in_executor(None, leave.wait)
+    made = HttpClient(ClientOptions(rule=OWN), Lookups(), SystemClock())
+    packed = made.pack(b"x" * (1 << 20))
+    assert packed is not None
+    try:
+        await asyncio.wait_for(made.close(), patience())
+        with pytest.raises(asyncio.CancelledError):
+            await packed
+    finally:
+        leave.set()
+        await busy
 
 
 async def test_large_bodies_are_compressed_beside_the_loop_and_others_as_asked() -> None:
