@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from gateway.errors import InvalidRequest
 if TYPE_CHECKING:
     from gateway.ingest.sources.checking import Report
 
+# Records by which a source is recognised.
+_MOST_LOOKED_AT = 100
 _EXAMPLES = """\b
 Examples:
   audit-gateway sources list
@@ -81,7 +84,12 @@ def reference() -> None:
 
 
 @sources.command()
-@click.option("--source", "name", required=True, metavar="NAME|FILE", help="The source to try.")
+@click.option(
+    "--source",
+    "name",
+    metavar="NAME|FILE",
+    help="The source to try; without it that which takes most of the first records.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The whole report as JSON.")
 @click.argument(
     "files",
@@ -90,7 +98,7 @@ def reference() -> None:
     metavar="FILE...",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
 )
-def check(name: str, as_json: bool, files: tuple[str, ...]) -> None:
+def check(name: str | None, as_json: bool, files: tuple[str, ...]) -> None:
     """Say what would become of records; write nothing.
 
     Shown are counts, the first ten events beside their records, members that
@@ -101,7 +109,7 @@ def check(name: str, as_json: bool, files: tuple[str, ...]) -> None:
     from gateway.ingest.sources.catalog import definition_named, make_source
     from gateway.ingest.sources.checking import Checking
 
-    definition = definition_named(name)
+    definition = definition_named(name or _recognised(files[0]))
     checking = Checking(definition)
     source = make_source(definition, unknown=checking.unknown, now=SystemClock().now)
     for file in files:
@@ -124,7 +132,26 @@ def check(name: str, as_json: bool, files: tuple[str, ...]) -> None:
         click.get_current_context().exit(1)
 
 
+def _recognised(file: str) -> str:
+    """Name of the source whose records a file seems to hold."""
+    from gateway.ingest.reading import Unreadable, read_records
+    from gateway.ingest.sources.catalog import recognised, shipped_names
+
+    if file == "-":
+        raise InvalidRequest("say by --source what comes from standard input")
+    with opened(file) as stream:
+        units = islice(read_records(stream, None), _MOST_LOOKED_AT)
+        name = recognised([unit.raw for unit in units if not isinstance(unit, Unreadable)])
+    if name is None:
+        raise InvalidRequest(
+            f"{file}: no source makes events of what comes first; name one by --source: "
+            f"{', '.join(shipped_names())}, or the file of one of your own"
+        )
+    return name
+
+
 def _say(report: Report) -> None:
+    say(f"source: {report.source}", "")
     for record, event in report.examples:
         say(f"record  {json.dumps(record, ensure_ascii=False)}")
         say(f"event   {json.dumps(event, ensure_ascii=False)}", "")

@@ -37,7 +37,6 @@ from gateway.http.response.problem import Rendered
 from gateway.ingest.marked import Lenient
 from gateway.ingest.otlp.json_encoding import JSON
 from gateway.ingest.otlp.log_records import LogEncoding, SentRecord
-from gateway.ingest.sources.lines import NATIVE
 from gateway.ingest.strict_json import Refused
 
 PROTOBUF_TYPE, JSON_TYPE = "application/x-protobuf", "application/json"
@@ -57,9 +56,9 @@ async def receive_logs(
     limits = context.settings.ingest
     encoding = _encoding(media_type(request, (PROTOBUF_TYPE, JSON_TYPE)))
     name = parse_of_logs(request.query.items())
-    if name not in (None, NATIVE) and context.sources.known_as(str(name)) is None:
+    if name is not None and context.sources.known_as(name) is None:
         names = ", ".join(context.sources.names)
-        raise NotFound(f"there is no source {str(name)[:64]!r}; there are {NATIVE}, {names}")
+        raise NotFound(f"there is no source {name[:64]!r}; there are {names}")
     body = await read_body(
         request,
         most=limits.max_request_bytes,

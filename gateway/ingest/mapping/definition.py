@@ -99,6 +99,10 @@ class TargetValue(msgspec.Struct, frozen=True):
     function: str | None = None
 
 
+# The record itself is an event in the gateway's own form.
+ITSELF = "."
+
+
 class SourceDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """A source. `members` are named with dots, such as `actor.id`.
 
@@ -122,7 +126,8 @@ class SourceDefinition(msgspec.Struct, frozen=True, kw_only=True):
     parts: str = ""
     # What reads records that are text; "" where they are JSON.
     reader: str = ""
-    # The member that may hold an event of a gateway, which then is the event; "" for none.
+    # The member that may hold an event of a gateway, which then is the event; "" for none, and
+    # `ITSELF` where each record is one.
     native: str = ""
     ignore_case: bool = False
     loose: bool = False

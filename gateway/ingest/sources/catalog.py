@@ -12,10 +12,11 @@ from typing import Any
 from gateway.errors import InvalidSetting
 from gateway.ingest.mapping.code import Options
 from gateway.ingest.mapping.compiler import Functions
-from gateway.ingest.mapping.definition import SourceDefinition, copied_members
+from gateway.ingest.mapping.definition import ITSELF, SourceDefinition, copied_members
 from gateway.ingest.mapping.parsing import definition_of, parse_definition
 from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.sources.envelopes import parse_envelope
+from gateway.ingest.sources.native_source import NativeSource
 from gateway.ingest.sources.readers import postgres_csv
 from gateway.ingest.sources.readers import syslog as syslog_lines
 from gateway.ingest.sources.readers.record_reader import RecordReader
@@ -74,6 +75,8 @@ READERS = {
     "syslog": RecordReader(syslog_lines.record),
 }
 _SUFFIX = ".toml"
+# Sources whose records may hold one of another.
+_AROUND_OTHERS = frozenset({"cloudevents", "journald", "otlp", "splunk_hec", "syslog"})
 # Compiled sources that a gateway keeps: as many as it has clusters and sources, usually.
 _MOST_MADE = 64
 _FOLDER = files("gateway.ingest.sources") / "shipped"
@@ -104,6 +107,23 @@ def read_definition(file: Path) -> SourceDefinition:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSetting(f"{file} cannot be read: {error}") from None
     return parse_definition(text, str(file), FUNCTIONS, parse_envelope)
+
+
+def recognised(records: Sequence[bytes]) -> str | None:
+    """Name of the shipped source that makes events of most of these records; None if none does.
+
+    What is around records of others, such as CloudEvents, counts for less than they do.
+    """
+    best, most = None, (0, False)
+    for name in shipped_names():
+        if not shipped(name).when:
+            continue
+        source = make_source(shipped(name), now=lambda: 0.0)
+        made = (one for record in records for one in source.map(record))
+        count = sum(isinstance(one, Mapped) for one in made)
+        if count and (count, name not in _AROUND_OTHERS) > most:
+            best, most = name, (count, name not in _AROUND_OTHERS)
+    return best
 
 
 class Sources:
@@ -192,7 +212,8 @@ def make_source(
 ) -> RecordSource:
     """A compiled source. By `now` times without a year get one; without it they are unknown."""
     reader = READERS.get(definition.reader)
-    return RecordSource(definition, FUNCTIONS, options or {}, unknown, reader, now)
+    kind = NativeSource if definition.native == ITSELF else RecordSource
+    return kind(definition, FUNCTIONS, options or {}, unknown, reader, now)
 
 
 # What another process has compiled.

@@ -24,7 +24,7 @@ from gateway.ingest.sources.source import (
 from gateway.ingest.split import one_line
 from gateway.ingest.strict_json import Refused
 
-# The name of what is no source: events in the gateway's own form.
+# Name of the source of events in the gateway's own form.
 NATIVE = "native"
 _NO_IDS: Iterator[str] = iter(())
 _encode = msgspec.json.Encoder().encode

@@ -18,8 +18,7 @@ _INTRODUCTION = """# Reference of sources
 <!-- Written by `audit-gateway sources reference`: change the definitions instead. -->
 
 What each shipped source makes of its records, what of them is lost, and one way to get them here.
-How sources work, and how to write your own, is in [sources.md](sources.md). Events of this
-gateway's own form need no source ([interface.md](interface.md)).
+How sources work, and how to write your own, is in [sources.md](sources.md).
 
 `$KEY` is a key with a grant of `ingest` on the category, `https://audit.example.org` your gateway.
 Commands and settings of vendors are from their documentation, and were not run by us unless it says

@@ -96,6 +96,19 @@ async def test_a_bad_record_costs_only_itself(gateway: Gateway) -> None:
     assert [one["request"]["id"] for one in found] == ["a-3", "a-5"], "nothing of it was stored"
 
 
+async def test_events_of_the_gateways_own_form_are_taken_in_any_envelope(gateway: Gateway) -> None:
+    event = {"id": "n-1", "tenant": "acme", "category": "auth", "action": "login", "data": {"n": 1}}
+    wrong = event | {"id": "n-2", "severity": 9}
+    body = {"Records": [event, wrong, {"x": 1}]}
+    answer = (await gateway.post("/v1/ingest/native", key=gateway.admin, json=body)).json()
+    assert answer["accepted"] == 1
+    assert [one["path"] for one in answer["rejected"]] == ["severity", ""]
+    known = (await gateway.post("/v1/events", key=gateway.admin, json=event)).json()
+    assert (known["accepted"], known["duplicates"]) == (0, 1), "the same event"
+    [found] = await stored(gateway, category="auth")
+    assert found["data"] == {"n": 1}
+
+
 async def test_lines_and_compressed_bodies_are_taken(gateway: Gateway) -> None:
     entries = [{"uuid": str(n), "eventType": "user.session.start", "published": n} for n in (1, 2)]
     lines = "\n".join(map(json.dumps, entries)).encode()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 
 from gateway.cli.importing.sources import sources
+from gateway.errors import InvalidRequest
 from gateway.ingest.sources.catalog import shipped_names
 from gateway.ingest.sources.envelopes import SHARED
 from tests.support.exports import ROOT
@@ -45,6 +47,28 @@ def test_a_source_of_ones_own_is_made_as_the_page_says(tmp_path: Path) -> None:
     assert event["time"] == "2018-10-17T17:38:22.523000Z"
     assert event["actor"] == {"type": "user", "id": "3", "name": "John Doe4"}
     assert event["targets"][0]["urn"] == "gitlab:namespace2/project2"
+
+
+def test_a_check_without_a_source_finds_the_one_that_takes_the_records(tmp_path: Path) -> None:
+    okta = {"uuid": "1", "eventType": "user.session.start", "published": "2026-01-01T00:00:00Z"}
+    around = {"specversion": "1.0", "id": "1", "source": "/x", "type": "t", "data": okta}
+    native = {"tenant": "acme", "category": "auth", "action": "login"}
+    written = tmp_path / "records.ndjson"
+
+    def checked(*records: Any) -> Any:
+        written.write_text("".join(json.dumps(record) + "\n" for record in records))
+        return CliRunner().invoke(sources, ["check", "--json", str(written)])
+
+    for records, name in (
+        ((okta, okta, native), "okta"),
+        ((around,), "okta"),
+        ((around | {"data": {"a": 1}},), "cloudevents"),
+        ((native, {"Records": [native]}), "native"),
+    ):
+        assert json.loads(checked(*records).output)["source"] == name
+    done = checked({"a": 1})
+    assert isinstance(done.exception, InvalidRequest)
+    assert "no source makes events" in str(done.exception)
 
 
 # A page of Cloudflare's audit log, as its documentation has it.
