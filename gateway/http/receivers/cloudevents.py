@@ -7,7 +7,7 @@ from aiohttp import web
 from gateway.errors import InvalidRequest
 from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE
 from gateway.http.request.admission import Admission
-from gateway.http.request.body import media_type, read_body
+from gateway.http.request.body import media_type, read_sent
 from gateway.http.request.context import Context
 from gateway.http.request.decoding import usual_owner
 from gateway.ingest.marked import Lenient
@@ -30,12 +30,7 @@ async def read_cloudevents(request: web.Request, context: Context, admission: Ad
     limits = context.settings.ingest
     batched = request.content_type.startswith("application/cloudevents")
     kind = media_type(request, (EVENT_TYPE, BATCH_TYPE)) if batched else ""
-    body = await read_body(
-        request,
-        most=limits.max_request_bytes,
-        seconds=context.settings.server.body_timeout,
-        holding=admission.holding(request),
-    )
+    body = await read_sent(request, context, admission)
     if batched:
         begin, what = _BEGINS[kind]
         if body.lstrip()[:1] != begin:

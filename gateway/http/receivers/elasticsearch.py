@@ -24,7 +24,7 @@ from gateway.http.intake.sorted_items import SortedItems, store_each
 from gateway.http.receivers.elasticsearch_version import PRODUCT
 from gateway.http.receivers.filter_path import filtered
 from gateway.http.request.admission import Admission
-from gateway.http.request.body import read_body
+from gateway.http.request.body import read_sent
 from gateway.http.request.context import Context
 from gateway.http.request.decoding import Unit, bound_owner, check_nested, usual_owner
 from gateway.http.response.answer import Answer
@@ -60,12 +60,7 @@ _TYPES = {
 async def bulk(request: web.Request, context: Context, admission: Admission) -> Answer:
     """`POST /_bulk`, `POST /{index}/_bulk`, and `PUT` of both."""
     limits, began = context.settings.ingest, context.clock.monotonic()
-    body = await read_body(
-        request,
-        most=limits.max_request_bytes,
-        seconds=context.settings.server.body_timeout,
-        holding=admission.holding(request),
-    )
+    body = await read_sent(request, context, admission)
     check_nested(body)
     items: list[BulkItem] = []
     units = _units(request, context, admission, body, items)
@@ -151,8 +146,7 @@ def _of_request(request: web.Request, context: Context) -> RecordSource | None:
     name = request.query.get("source", "")
     found = context.sources.known_as(name) if name else None
     if name and found is None:
-        names = ", ".join(context.sources.names)
-        raise InvalidRequest(f"there is no source {name[:64]!r}; there are {names}")
+        raise InvalidRequest(context.sources.lacks(name))
     return found
 
 

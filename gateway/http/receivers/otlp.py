@@ -22,7 +22,7 @@ from gateway.http.intake.sorted_items import SortedItems, store_sorted
 from gateway.http.query.query import parse_of_logs
 from gateway.http.receivers.log_mapping import LogMapping
 from gateway.http.request.admission import Admission
-from gateway.http.request.body import media_type, read_body
+from gateway.http.request.body import media_type, read_sent
 from gateway.http.request.context import Context
 from gateway.http.request.decoding import (
     LARGE_UNIT,
@@ -57,14 +57,8 @@ async def receive_logs(
     encoding = _encoding(media_type(request, (PROTOBUF_TYPE, JSON_TYPE)))
     name = parse_of_logs(request.query.items())
     if name is not None and context.sources.known_as(name) is None:
-        names = ", ".join(context.sources.names)
-        raise NotFound(f"there is no source {name[:64]!r}; there are {names}")
-    body = await read_body(
-        request,
-        most=limits.max_request_bytes,
-        seconds=context.settings.server.body_timeout,
-        holding=admission.holding(request),
-    )
+        raise NotFound(context.sources.lacks(name))
+    body = await read_sent(request, context, admission)
     mapping = LogMapping(
         context.sources, bound_owner(admission.view), limits.max_request_events, name,
         usual_owner(admission.view),

@@ -19,7 +19,7 @@ from gateway.http.receivers.hec_answers import (
     hec_answer,
 )
 from gateway.http.request.admission import Admission
-from gateway.http.request.body import read_body
+from gateway.http.request.body import read_sent
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.decoding import Unit, bound_owner, check_nested, usual_owner
 from gateway.http.response.answer import Answer
@@ -66,12 +66,7 @@ async def collect_raw(request: web.Request, context: Context, admission: Admissi
 
 async def acknowledge(request: web.Request, context: Context, admission: Admission) -> Answer:
     """`POST /services/collector/ack`: which ids stand for durable events."""
-    body = await read_body(
-        request,
-        most=_ACKS_BYTES,
-        seconds=context.settings.server.body_timeout,
-        holding=admission.holding(request),
-    )
+    body = await read_sent(request, context, admission, most=_ACKS_BYTES)
     channel = _channel(request)
     if not channel:
         raise InvalidRequest(
@@ -101,14 +96,8 @@ async def health(request: web.Request) -> Answer:
 async def _collect(
     request: web.Request, context: Context, admission: Admission, *, raw: bool
 ) -> Answer:
-    limits = context.settings.ingest
     channel = _channel(request)
-    body = await read_body(
-        request,
-        most=limits.max_request_bytes,
-        seconds=context.settings.server.body_timeout,
-        holding=admission.holding(request),
-    )
+    body = await read_sent(request, context, admission)
     if not body.strip():
         raise InvalidRequest("the body is empty; send events", code="no_data")
     codes: dict[int, int] = {}

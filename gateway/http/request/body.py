@@ -13,8 +13,8 @@ import msgspec
 from aiohttp import web
 
 from gateway.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
-from gateway.http.request.admission import recheck
-from gateway.http.request.context import CONTEXT
+from gateway.http.request.admission import Admission, recheck
+from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.in_flight import Holding
 from gateway.json_members import AnyBody, parse_body, refuse_repeated
 from gateway.scheduling.loop_work import Slices
@@ -28,6 +28,19 @@ _INFLATED = 64 * 1024
 _INFLATED_AT_ONCE = 64 * 1024
 _INFLATED_BY_THREAD = 1024 * 1024
 _MOST_MEMBERS = 10_000
+
+
+async def read_sent(
+    request: web.Request, context: Context, admission: Admission, *, most: int | None = None
+) -> bytes:
+    """Whole body of a request that sends events, within the limits of ingest or `most` bytes."""
+    settings = context.settings
+    return await read_body(
+        request,
+        most=settings.ingest.max_request_bytes if most is None else most,
+        seconds=settings.server.body_timeout,
+        holding=admission.holding(request),
+    )
 
 
 async def read_body(

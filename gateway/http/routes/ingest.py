@@ -16,7 +16,7 @@ from gateway.http.intake.sorted_items import (
 from gateway.http.query.query import AS_USUAL, parse_ingest, parse_of_source
 from gateway.http.receivers.cloudevents import has_cloudevents, read_cloudevents
 from gateway.http.request.admission import Admission
-from gateway.http.request.body import NDJSON_TYPES, media_type, read_body
+from gateway.http.request.body import NDJSON_TYPES, media_type, read_sent
 from gateway.http.request.context import Context
 from gateway.http.request.decoding import usual_owner
 from gateway.http.response.accept import best_kind
@@ -45,12 +45,7 @@ async def ingest(
     if kind in NDJSON_TYPES and _wants_lines(request):
         lenient = bool(asked.skips or prefers)
         return IngestStream(request, context, admission, mapped=asked.mapped, lenient=lenient)
-    body = await read_body(
-        request,
-        most=limits.max_request_bytes,
-        seconds=context.settings.server.body_timeout,
-        holding=admission.holding(request),
-    )
+    body = await read_sent(request, context, admission)
     lines = kind in NDJSON_TYPES
     if asked.skips or prefers:
         decoded = await context.decoder.decode_leniently(
@@ -97,14 +92,8 @@ async def ingest_records(
     name = request.match_info["source"]
     source = context.sources.named(name, cluster)
     if source is None:
-        names = ", ".join(context.sources.names)
-        raise NotFound(f"there is no source {name[:64]!r}; there are {names}")
-    body = await read_body(
-        request,
-        most=limits.max_request_bytes,
-        seconds=context.settings.server.body_timeout,
-        holding=admission.holding(request),
-    )
+        raise NotFound(context.sources.lacks(name))
+    body = await read_sent(request, context, admission)
     if not body.strip():
         raise InvalidRequest("the body is empty; send a record, a list of them, or lines")
     decoded = await context.decoder.map_records(

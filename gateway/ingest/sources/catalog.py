@@ -184,6 +184,10 @@ class Sources:
     def names(self) -> Sequence[str]:
         return sorted({*self._declared, *shipped_names()})
 
+    def lacks(self, name: str) -> str:
+        """What a sender is told of a name that no source has."""
+        return f"there is no source {name[:64]!r}; there are {', '.join(self.names)}"
+
 
 def definition_named(name: str) -> SourceDefinition:
     """Definition of a shipped source, or of the file at `name`. Raises `InvalidSetting`."""

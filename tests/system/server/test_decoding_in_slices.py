@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -13,6 +11,7 @@ from gateway_client import NDJSON
 from gateways import Gateway
 
 from gateway.ingest import decode
+from tests.support.loop_stops import longest_stop
 
 
 def with_data(data: bytes) -> bytes:
@@ -45,29 +44,15 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 async def turns_while(gateway: Gateway, body: bytes, kind: str = "application/json") -> int:
     """How long the event loop stopped at the most, in milliseconds, while a body was taken."""
-    longest = 0.0
-    done = False
-
-    async def beat() -> None:
-        nonlocal longest
-        while not done:
-            # Time in which this thread did not run is not its fault.
-            before = time.thread_time()
-            await asyncio.sleep(0)
-            longest = max(longest, time.thread_time() - before)
-            await asyncio.sleep(0.001)
-
-    beating = asyncio.create_task(beat())
-    answer = await gateway.post(
+    sending = gateway.post(
         "/v1/events",
         key=gateway.user,
         data=gzip.compress(body, 1),
         headers={"Content-Type": kind, "Content-Encoding": "gzip"},
     )
-    done = True
-    await beating
+    answer, longest = await longest_stop(sending)
     assert answer.status in (201, 400, 413, 422), answer.body[:200]
-    return int(longest * 1000)
+    return longest
 
 
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
-import time
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
+from tests.support.loop_stops import longest_stop
 
 HEC, RAW, BULK = "/services/collector/event", "/services/collector/raw", "/_bulk"
 ACTION = b'{"create":{}}\n'
@@ -38,33 +37,18 @@ async def send(gateway: Gateway, path: str, body: bytes) -> Answer:
     return await gateway.post(path, key=gateway.admin, data=packed, headers=headers)
 
 
-async def longest_stop(gateway: Gateway, path: str, body: bytes) -> int:
+async def stop_of(gateway: Gateway, path: str, body: bytes) -> int:
     """How long the event loop stopped at the most, in milliseconds, while a body was taken."""
-    longest = 0.0
-    done = False
-
-    async def beat() -> None:
-        nonlocal longest
-        while not done:
-            # Time in which this thread did not run is not its fault.
-            before = time.thread_time()
-            await asyncio.sleep(0)
-            longest = max(longest, time.thread_time() - before)
-            await asyncio.sleep(0.001)
-
-    beating = asyncio.create_task(beat())
-    answer = await send(gateway, path, body)
-    done = True
-    await beating
+    answer, longest = await longest_stop(send(gateway, path, body))
     assert answer.status in (200, 400, 413), answer.body[:200]
-    return int(longest * 1000)
+    return longest
 
 
 @pytest.mark.parametrize(("path", "body"), HOSTILE.values(), ids=HOSTILE)
 async def test_no_body_of_a_sender_stops_the_event_loop(
     gateway: Gateway, path: str, body: Callable[[], bytes]
 ) -> None:
-    assert min([await longest_stop(gateway, path, body()) for _ in range(2)]) < 50
+    assert min([await stop_of(gateway, path, body()) for _ in range(2)]) < 50
 
 
 BODIES = st.lists(
