@@ -42,8 +42,9 @@ class Appended(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Events of one read, in order, and how far it scanned: all events with `after < offset <=
-    reached` that may be wanted are in `events`."""
+    """Events of one read, in its order, and how far it scanned: all events with `after < offset <=
+    reached` that may be wanted are in `events`; read backwards, all with `reached < offset <=
+    until`."""
 
     events: list[Event]
     reached: int
@@ -163,6 +164,16 @@ class Log(LogExtent, Protocol):
         """Events with `after < offset <= until`, at most `limit` and a bounded number of bytes. May
         stop early with `reached < until`, but always advances. Raises `RetentionExceeded` if `after
         < floor`."""
+
+    async def read_back(
+        self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
+    ) -> Page:
+        """The newest events with `after < offset <= until`, newest first: at most `limit` and a
+        bounded number of bytes. All events with `reached < offset <= until` that may be wanted are
+        in the page. May stop early with `reached > after`, but always moves down from `until`. What
+        retention has deleted in the range counts as read: a page that comes to the floor has
+        reached `after`, or `until` if that lies before. Raises `RetentionExceeded` if `until <
+        floor`: then nothing of the range is left."""
 
     def can_read_raw(self, hint: ScanHint) -> bool:
         """Whether `read_raw` can answer this hint exactly."""

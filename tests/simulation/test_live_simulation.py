@@ -74,6 +74,11 @@ class ShakyLog:
         await asyncio.sleep(self._rng.choice((0, 0, 0.01)))
         return page
 
+    async def read_back(
+        self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
+    ) -> Page:
+        return await self.inner.read_back(after, until, limit=limit, hint=hint)
+
     def can_read_raw(self, hint: ScanHint) -> bool:
         return self.gives and self.inner.can_read_raw(hint)
 

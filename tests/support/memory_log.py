@@ -85,6 +85,27 @@ class MemoryLog:
     ) -> Page:
         return self._scan(after, until, limit, hint)
 
+    async def read_back(
+        self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
+    ) -> Page:
+        if until < self.floor:
+            raise RetentionExceeded
+        until = min(until, self.head)
+        least = max(after, self.floor, until - _SCAN)
+        wanted = _test(hint)
+        events: list[Event] = []
+        size = 0
+        for place in range(until - self.floor - 1, least - self.floor - 1, -1):
+            event = self._events[place]
+            if not wanted(event):
+                continue
+            events.append(event)
+            size += len(event.json)
+            if len(events) == limit or size >= _PAGE_BYTES:
+                least = event.offset - 1
+                break
+        return Page(events, min(after if least <= self.floor else least, until))
+
     def can_read_raw(self, hint: ScanHint) -> bool:
         return hint.complete
 

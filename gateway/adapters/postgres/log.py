@@ -150,6 +150,22 @@ class PostgresLog(Sequencer):
         rows, reached = await self._page(EVENT_COLUMNS, after, until, limit, condition, bound)
         return Page(events_of(rows, self._json_head), reached)
 
+    async def read_back(
+        self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
+    ) -> Page:
+        self._check()
+        until = min(until, self.head)
+        if after >= until >= self.floor:
+            return Page([], until)
+        condition, bound = narrow_sql(hint)
+        least = max(after, until - (_SCAN if condition else limit))
+        sql = page_sql(EVENT_COLUMNS, condition, newest_first=True)
+        rows, floor = await self._rows_and_floor(sql, least, until, limit, bound)
+        if until < floor:
+            raise RetentionExceeded
+        reached = rows[-1]["offset"] - 1 if _full(rows, limit) else least
+        return Page(events_of(rows, self._json_head), after if reached <= floor else reached)
+
     def can_read_raw(self, hint: ScanHint) -> bool:
         return exact_sql(hint) is not None
 
@@ -293,6 +309,15 @@ class PostgresLog(Sequencer):
         # Offsets are dense: without a condition, `limit` rows lie in `limit` offsets.
         until = min(until, after + (_SCAN if condition else limit))
         sql = page_sql(columns, condition)
+        rows, floor = await self._rows_and_floor(sql, after, until, limit, bound)
+        if after < floor:
+            raise RetentionExceeded
+        return rows, rows[-1]["offset"] if _full(rows, limit) else until
+
+    async def _rows_and_floor(
+        self, sql: str, after: int, until: int, limit: int, bound: Sequence[str | int]
+    ) -> tuple[list[asyncpg.Record], int]:
+        """Rows of the query of a page, and the floor."""
         async with self._reads.connection("the log cannot be read") as connection:
             rows = await connection.fetch(
                 sql, after, until, limit, _PAGE_BYTES, *bound_values(bound)
@@ -303,10 +328,7 @@ class PostgresLog(Sequencer):
                 else await connection.fetchval("SELECT floor FROM newest_step()")
             )
         self.floor = max(self.floor, floor)
-        if after < floor:
-            raise RetentionExceeded
-        full = rows and (len(rows) == limit or rows[-1]["upto"] >= _PAGE_BYTES)
-        return rows, rows[-1]["offset"] if full else until
+        return rows, floor
 
     def _micros(self) -> int:
         return int(self._clock.now() * 1_000_000)
@@ -338,6 +360,11 @@ _LIFE = "SELECT begin_life($1, $2)"
 _CONFIRM = "SELECT confirm_life($1, $2, $3, $4)"
 _PASSED = "SELECT number FROM partition WHERE left_head <= $1 ORDER BY number"
 _TEND = "SELECT tend_partitions($1, $2, $3)"
+
+
+def _full(rows: Sequence[asyncpg.Record], limit: int) -> bool:
+    """Whether a page was ended by its bounds."""
+    return bool(rows) and (len(rows) == limit or rows[-1]["upto"] >= _PAGE_BYTES)
 
 
 def _took_nothing(cause: BaseException | None) -> bool:

@@ -24,33 +24,34 @@ ARRIVING = (
 JSON_COLUMNS = "has_time, tail"
 EVENT_COLUMNS = "has_time, tail, tenant, category, action, outcome, severity, actor, resources"
 
-# The events of a range, and the floor at the same moment. Bound by: after, until, rows, bytes, and
-# the condition's values. The first row may exceed the bytes.
+# The events of a range in either order, and the floor at the same moment. Bound by: after, until,
+# rows, bytes, and the condition's values. The first row may exceed the bytes.
 _PAGE = """
 SELECT *, (SELECT floor FROM step ORDER BY number DESC LIMIT 1) AS floor
   FROM (
-    SELECT *, sum(octet_length(tail)) OVER (ORDER BY "offset" ROWS UNBOUNDED PRECEDING) AS upto
+    SELECT *, sum(octet_length(tail)) OVER ({order} ROWS UNBOUNDED PRECEDING) AS upto
       FROM (
         SELECT "offset", recorded_at, it.*
           FROM sequenced CROSS JOIN LATERAL (
             SELECT {columns} FROM event
              WHERE event.xid = sequenced.xid AND event.seq = sequenced.seq{condition}
           ) AS it
-         WHERE "offset" > $1 AND "offset" <= $2 ORDER BY "offset" LIMIT $3
+         WHERE "offset" > $1 AND "offset" <= $2 {order} LIMIT $3
       ) AS page
   ) AS counted
- WHERE upto - octet_length(tail) < $4 ORDER BY "offset"
+ WHERE upto - octet_length(tail) < $4 {order}
 """
 _PAGE_VALUES = 4
 # Events converted or encoded at once: some milliseconds.
 PART = 1_000
 
 
-def page_sql(columns: str, condition: str) -> str:
+def page_sql(columns: str, condition: str, *, newest_first: bool = False) -> str:
     """Query of a page; `condition` has `?` for its values."""
     places = count(_PAGE_VALUES + 1)
     numbered = re.sub(r"\?", lambda _: f"${next(places)}", condition)
-    return _PAGE.format(columns=columns, condition=numbered)
+    order = 'ORDER BY "offset" DESC' if newest_first else 'ORDER BY "offset"'
+    return _PAGE.format(columns=columns, condition=numbered, order=order)
 
 
 def row_of(

@@ -50,7 +50,8 @@ FIND_ALSO_OLD = (
 
 # Rows of one page. An aggregate takes its rows as they come, and these are in order.
 _PAGE = """
-FROM (SELECT * FROM event WHERE offset > ? AND offset <= ?{condition} ORDER BY offset LIMIT ?)
+FROM (SELECT * FROM event WHERE offset > ? AND offset <= ?{condition}
+       ORDER BY offset{order} LIMIT ?)
 """
 
 # Sizes of the bodies in a range, which SQLite knows without reading the bodies.
@@ -73,12 +74,17 @@ SELECT count(*), max(offset), CAST(group_concat(
 
 def read_events_sql(condition: str) -> str:
     """Query of a page of events. Bound by: after, until, the condition's values, rows."""
-    return _READ_EVENTS + _PAGE.format(condition=condition)
+    return _READ_EVENTS + _PAGE.format(condition=condition, order="")
+
+
+def read_back_sql(condition: str) -> str:
+    """Query of a page of events, newest first. Bound as `read_events_sql`."""
+    return _READ_EVENTS + _PAGE.format(condition=condition, order=" DESC")
 
 
 def read_raw_sql(condition: str) -> str:
     """Query of a raw page. Bound by: the JSON up to the offset, then as `read_events_sql`."""
-    return _READ_LINES + _PAGE.format(condition=condition)
+    return _READ_LINES + _PAGE.format(condition=condition, order="")
 
 
 def json_head(epoch: str) -> bytes:

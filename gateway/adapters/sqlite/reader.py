@@ -27,6 +27,7 @@ from gateway.adapters.sqlite.batch import (
     event_of,
     events_of,
     json_head,
+    read_back_sql,
     read_events_sql,
     read_raw_sql,
 )
@@ -48,6 +49,9 @@ PAGE_BYTES = 256 * 1024
 _MOST_BYTES = 4 << 20
 _MOST_SIZES = 4096
 _SMALL_READ = 64
+# Offsets that a page read backwards covers at most, for each row that it may have: the sizes of
+# the newest block are not kept, and a page of its last events must not look at all of them.
+_OFFSETS_PER_ROW = 4
 UNREADABLE = "the log cannot be read"
 _READERS = 4
 # Large reads wait longer, since they wait for other large reads.
@@ -124,6 +128,23 @@ class SqliteReader:
         # Decoded here, since the reader's thread would compete for Python's lock.
         events = events_of(columns, bodies or b"", self._json_head)
         return Page(events, events[-1].offset if len(events) == rows else until)
+
+    async def read_back(
+        self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
+    ) -> Page:
+        until = min(until, self.head)
+        if after >= until >= self.floor:
+            return Page([], until)
+        condition, bound = narrow_sql(hint)
+        sql = read_back_sql(condition)
+        least = max(after, _block_begin(until), until - _OFFSETS_PER_ROW * limit)
+        (columns, bodies), rows, floor = await self._large.use(
+            lambda connection: self._read_page_back(connection, sql, least, until, bound, limit),
+            UNREADABLE,
+        )
+        events = events_of(columns, bodies or b"", self._json_head)
+        reached = events[-1].offset - 1 if len(events) == rows else least
+        return Page(events, after if reached <= floor else reached)
 
     def can_read_raw(self, hint: ScanHint) -> bool:
         return exact_sql(hint) is not None
@@ -221,6 +242,25 @@ class SqliteReader:
             page = connection.execute(sql, (*first, after, until, *bound, rows)).fetchone()
         return page, rows
 
+    def _read_page_back(
+        self,
+        connection: apsw.Connection,
+        sql: str,
+        after: int,
+        until: int,
+        bound: Bound,
+        limit: int,
+    ) -> tuple[Any, int, int]:
+        """Row of a query of a page that is read backwards, the most events that it may have, and
+        the floor."""
+        with connection:
+            floor = _floor(connection)
+            if until < floor:
+                raise RetentionExceeded
+            rows = min(limit, self._rows_of_page(connection, after, until))
+            page = connection.execute(sql, (after, until, *bound, rows)).fetchone()
+        return page, rows, floor
+
     def _rows_of_page(self, connection: apsw.Connection, after: int, until: int) -> int:
         """Number of rows that make a page on average, bounded in bytes."""
         block = after // _BLOCK
@@ -252,13 +292,17 @@ class SqliteReader:
         return rows
 
     def _check_floor(self, connection: apsw.Connection, after: int) -> None:
-        if after < one_row(connection, "SELECT floor FROM log")[0]:
+        if after < _floor(connection):
             raise RetentionExceeded
 
 
 def one_row(connection: apsw.Connection, sql: str, *bound: int) -> Any:
     """The row of a query that always has one."""
     return connection.execute(sql, bound).fetchone()
+
+
+def _floor(connection: apsw.Connection) -> int:
+    return int(one_row(connection, "SELECT floor FROM log")[0])
 
 
 def _last_before(connection: apsw.Connection, micros: int) -> int:
@@ -278,6 +322,11 @@ def _last_before(connection: apsw.Connection, micros: int) -> int:
 
 def _block_end(after: int) -> int:
     return (after // _BLOCK + 1) * _BLOCK
+
+
+def _block_begin(until: int) -> int:
+    """End of the block before the one that `until` is in."""
+    return (until - 1) // _BLOCK * _BLOCK
 
 
 def _yield_to_live_streams() -> None:
