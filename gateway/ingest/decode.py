@@ -160,9 +160,13 @@ def _check_not_reserved(members: Members) -> None:
 
 
 def _resources(members: Members) -> str:
-    if members.targets is UNSET:
+    targets = members.targets
+    if targets is UNSET:
         return ""
-    return "\n".join(target.urn for target in members.targets if target.urn is not UNSET)
+    if len(targets) == 1:
+        urn = targets[0].urn
+        return "" if urn is UNSET else urn
+    return "\n".join(target.urn for target in targets if target.urn is not UNSET)
 
 
 def _tidy_data(members: Members, broken: bool) -> None:

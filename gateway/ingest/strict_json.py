@@ -47,11 +47,24 @@ def checked_record(item: bytes) -> tuple[dict[str, Any], bytes]:
     if plain is not None:
         return plain, canonical_of(plain)
     spelled = check_json(item)
+    return _decoded(item), canonical(item) if spelled is None else canonical_of(spelled)
+
+
+def decoded_strictly(item: bytes) -> dict[str, Any]:
+    """Decoded object of strict JSON. Raises `Refused`."""
+    plain: dict[str, Any] | None = plain_json(item)
+    if plain is not None:
+        return plain
+    check_json(item)
+    return _decoded(item)
+
+
+def _decoded(item: bytes) -> dict[str, Any]:
     try:
         record: dict[str, Any] = orjson.loads(item)
     except ValueError as error:
         raise NotJson("", f"not valid JSON: {error}") from None
-    return record, canonical(item) if spelled is None else canonical_of(spelled)
+    return record
 
 
 class _Repeated(Exception):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import count
+from itertools import count, repeat
 from typing import Any
 
 from gateway.adapters.postgres.database import original, storable
@@ -44,6 +44,9 @@ SELECT *, (SELECT floor FROM step ORDER BY number DESC LIMIT 1) AS floor
 _PAGE_VALUES = 4
 # Events converted or encoded at once: some milliseconds.
 PART = 1_000
+# Rows of a followed table that are mapped at once, and their characters.
+_MAPPED_ROWS = 100
+_MAPPED_CHARACTERS = 128 * 1024
 
 
 def page_sql(columns: str, condition: str, *, newest_first: bool = False) -> str:
@@ -54,26 +57,50 @@ def page_sql(columns: str, condition: str, *, newest_first: bool = False) -> str
     return _PAGE.format(columns=columns, condition=numbered, order=order)
 
 
-def row_of(
-    draft: Draft, values: KeyedValues, batch: int, now: int, row_id: str | None = None
-) -> tuple[Any, ...]:
-    """Values of the columns `ARRIVING`."""
-    return rows_of([draft], values, batch, now, row_id)[0]
-
-
 def rows_of(
-    drafts: Sequence[Draft], values: KeyedValues, batch: int, now: int, row_id: str | None = None
+    drafts: Sequence[Draft], values: KeyedValues, batch: int, now: int
 ) -> list[tuple[Any, ...]]:
     """Values of the columns `ARRIVING` of each draft."""
+    return list(_rows(drafts, values, repeat(batch), now, repeat(None)))
+
+
+def followed_rows(
+    drafts: Sequence[Draft],
+    values: KeyedValues,
+    batches: Sequence[int],
+    now: int,
+    row_ids: Sequence[str],
+) -> list[tuple[Any, ...]]:
+    """Values of the columns `ARRIVING` of rows of a followed table, each with its batch and id."""
+    return list(_rows(drafts, values, batches, now, row_ids))
+
+
+def _rows(
+    drafts: Sequence[Draft],
+    values: KeyedValues,
+    batches: Iterable[int],
+    now: int,
+    row_ids: Iterable[str | None],
+) -> Iterator[tuple[Any, ...]]:
     keyed = zip(drafts, values.keys(drafts), values.contents(drafts), strict=True)
-    return [
-        (
+    for (draft, key, content), batch, row_id in zip(keyed, batches, row_ids, strict=False):
+        yield (
             batch, now, draft.severity, draft.has_time, draft.id, draft.tenant, draft.category,
             draft.action, draft.outcome, storable(draft.actor), draft.resources, draft.tail,
             row_id, near(draft.id), key, content,
-        )
-        for draft, key, content in keyed
-    ]  # fmt: skip
+        )  # fmt: skip
+
+
+def parts_of(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Rows of a followed table in parts whose mapping takes about a millisecond, unless one row
+    takes longer."""
+    begin = size = 0
+    for end, row in enumerate(rows):
+        if end - begin == _MAPPED_ROWS or size > _MAPPED_CHARACTERS:
+            yield rows[begin:end]
+            begin, size = end, 0
+        size += len(row["row"] or "")
+    yield rows[begin:]
 
 
 async def in_parts(drafts: Sequence[Draft]) -> AsyncIterator[Sequence[Draft]]:

@@ -1,7 +1,8 @@
 """Follower of a table that others write: brings each committed row into the log once.
 
 One transaction maps rows, copies them into the event table and saves the position. So the log does
-not change when the table does, and another gateway can continue.
+not change when the table does, and another gateway can continue. While it does, another connection
+finds the rows after these.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -21,8 +22,9 @@ from gateway.adapters.postgres.follow import (
     ByTransaction,
     Follower,
     FollowPosition,
+    Found,
 )
-from gateway.adapters.postgres.rows import ARRIVING, row_of
+from gateway.adapters.postgres.rows import ARRIVING, followed_rows, parts_of
 from gateway.adapters.postgres.table import XID_COLUMN, Table, TableSettings, inspect, reading
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Unavailable
@@ -58,6 +60,13 @@ INSERT INTO source_step VALUES ($1, $2, $3, $4::text::pg_snapshot, $5::text::xid
 _FORGET = "DELETE FROM source_step WHERE source = $1 AND number = $2 - 100"
 
 
+class _Ready(NamedTuple):
+    """Rows after `position` that were found ahead of the step that stores them."""
+
+    position: FollowPosition
+    found: Found
+
+
 class TableSource:
     """Source of one followed table, beside an open `PostgresLog` on the same schema.
 
@@ -75,7 +84,9 @@ class TableSource:
         self._follower = follower
         self._clock = clock
         self._most = _ROWS
-        self._more = False
+        # Behind it there were further rows, and those of them that are found already.
+        self._left: FollowPosition | None = None
+        self._ready: _Ready | None = None
         self._saved_at = 0.0
         self._polled_at = 0.0
         self._warned = False
@@ -99,7 +110,7 @@ class TableSource:
         mapping = source.mapping()
         # Without sync: the log's next step makes the rows durable. A hanging client is cut off.
         database = Database(
-            url, 2, schema, synchronous_commit="off", idle_in_transaction_session_timeout="2s"
+            url, 3, schema, synchronous_commit="off", idle_in_transaction_session_timeout="2s"
         )
         follower: Follower
         try:
@@ -145,7 +156,40 @@ class TableSource:
         return rows
 
     async def _collect(self) -> int:
-        self._more = False
+        """One step. While its rows are mapped and stored, the server finds the next ones for
+        another connection: their position only counts once it is saved, with the rows."""
+        ready, self._ready = self._ready, None
+        coming: _Ready | BaseException | None = None
+        if ready is not None and ready.found.position is not None and ready.found.more:
+            rows, coming = await asyncio.gather(
+                self._bring_in(ready), self._find_ahead(ready.found.position),
+                return_exceptions=True,
+            )  # fmt: skip
+            if isinstance(rows, BaseException):
+                raise rows
+        else:
+            rows = await self._bring_in(ready)
+            if self._left is not None:
+                coming = await self._find_ahead(self._left)
+        if self._left is not None and isinstance(coming, _Ready):
+            self._ready = coming
+        return rows
+
+    async def _find_ahead(self, position: FollowPosition) -> _Ready | None:
+        """Rows after a position; None if there are none, or the next step has to find out why."""
+        try:
+            async with (
+                self._database.connection("the table cannot be followed") as connection,
+                connection.transaction(),
+            ):
+                found = await self._follower.find(connection, position, self._most)
+        except Unavailable:
+            return None
+        return _Ready(position, found) if found.rows else None
+
+    async def _bring_in(self, ready: _Ready | None) -> int:
+        """Store the next rows and the position after them; return how many."""
+        self._left = None
         name, now = self._table.name, asyncio.get_running_loop().time()
         async with (
             self._database.connection("the table cannot be followed") as connection,
@@ -154,18 +198,28 @@ class TableSource:
             if not await connection.fetchval(_TURN, name):
                 return 0
             number, position, again = await self._position(connection)
-            found = await self._follower.find(connection, position, self._most)
+            if ready is not None and ready.position != position:
+                # Another gateway has brought them in.
+                return 0
+            found = (
+                ready.found
+                if ready
+                else await self._follower.find(connection, position, self._most)
+            )
             if found.position is None or not (found.rows or now > self._saved_at + _SAVE_SECONDS):
                 return 0
             if found.rows:
-                await self._store(connection, found.rows, again)
+                await connection.copy_records_to_table(
+                    "event", records=self._arriving(found.rows, again), columns=ARRIVING
+                )
             at = found.position
             await connection.execute(
                 _SAVE, name, number + 1, self._table.oid, at.snapshot, at.xid, at.key, again
             )
             await connection.execute(_FORGET, name, number)
         self._saved_at = now
-        self._more = found.more
+        if found.more:
+            self._left = found.position
         self.rows += len(found.rows)
         return len(found.rows)
 
@@ -190,7 +244,7 @@ class TableSource:
                 _LOGGER.warning("the table %s is followed again", self._table.name)
             if rows:
                 brought_in()
-                pause = 0.0 if self._more else _BUSY_SECONDS
+                pause = _BUSY_SECONDS if self._left is None else 0.0
             else:
                 pause = min(max(pause, _BUSY_SECONDS) * _SLOWER, _QUIET_SECONDS)
             await asyncio.sleep(pause)
@@ -240,19 +294,24 @@ class TableSource:
         position = FollowPosition(row["snapshot"], row["partial_xid"], row["partial_key"])
         return row["number"], position, row["again_before"]
 
-    async def _store(
-        self, connection: asyncpg.Connection, rows: Sequence[Any], again: str | None
-    ) -> None:
+    async def _arriving(
+        self, rows: Sequence[Any], again: str | None
+    ) -> AsyncIterator[tuple[Any, ...]]:
+        """Values of the columns `ARRIVING` of each row, mapped as the server takes them in."""
         now = int(self._clock.now() * 1_000_000)
         batch = secrets.randbits(62) + 1
-        arriving = []
-        for row in rows:
-            key = row["key"]
-            before = self._follower.by_key or (again is not None and int(row["xid"]) < int(again))
-            draft = self._mapping.draft(key, row["row"])
-            number = -batch if before else batch
-            arriving.append(row_of(draft, self._values, number, now, self._mapping.row_id(key)))
-        await connection.copy_records_to_table("event", records=arriving, columns=ARRIVING)
+        for part in parts_of(rows):
+            drafts, batches, row_ids = [], [], []
+            for row in part:
+                key = row["key"]
+                before = self._follower.by_key or (again and int(row["xid"]) < int(again))
+                drafts.append(self._mapping.draft(key, row["row"]))
+                batches.append(-batch if before else batch)
+                row_ids.append(self._mapping.row_id(key))
+            for values in followed_rows(drafts, self._values, batches, now, row_ids):
+                yield values
+            # The event loop has a turn.
+            await asyncio.sleep(0)
 
 
 async def preparation(url: str, source: TableSettings, schema: str = SCHEMA) -> str | None:

@@ -96,7 +96,7 @@ class Code:
             if outer == "record":
                 return f"record.get({name})"
             if self._loose:
-                return f"inside({outer}).get({name})"
+                return f"({outer} if type({outer}) is dict else inside({outer})).get({name})"
             return f"{outer}.get({name}) if type({outer}) is dict else None"
         if isinstance(step, Item):
             least = step.place + 1 if step.place >= 0 else -step.place
@@ -115,6 +115,29 @@ class Code:
     def long(self, at: str) -> str:
         """Expression of a member of at most 1,024 characters."""
         return self._member(at, values.long, values.LONG)
+
+    def id(self, at: str) -> str:
+        """Expression of an id that fits."""
+        if at in self._constants:
+            return self.constant(values.id_member(self._constants[at]) or UNSET)
+        usual = f"{at}.isascii() and {at}.isprintable() and 0 < len({at}) <= {values.LONGEST_ID}"
+        return f"{at} if type({at}) is str and {usual} else id_member({at}) or UNSET"
+
+    def severity(self, at: str, outcome: str) -> str:
+        """Expression of a severity."""
+        if self._constants.get(at, at) is None:
+            return f"SEVERITIES[{outcome}]"
+        return f"severity_member({at}, {outcome})"
+
+    def ip(self, at: str) -> str:
+        """Expression of an IP address."""
+        usual = f"type({at}) is str and len({at}) <= {values.LONGEST_IP}"
+        return f"UNSET if {at} is None else stripped_address({at}) if {usual} else ip_member({at})"
+
+    def urn(self, at: str) -> str:
+        """Expression of a resource path as the record has it."""
+        usual = f"type({at}) is str and 0 < len({at}) <= {values.LONG} and {at}.isprintable()"
+        return f"{at} if {usual} else urn_member({at})"
 
     def text(self, at: str) -> str:
         """Expression of a text of at most 1,024 characters, or of None."""
@@ -195,8 +218,8 @@ def _made_targets(made: Iterable[Any] | None) -> list[Target]:
         if type(members) is not dict:
             continue
         urn = values.cut_urn(members["urn"]) if members.get("urn") else UNSET
-        rest = {name: values.short(members.get(name)) for name in ("type", "id", "name")}
-        found.append(Target(urn=urn, **rest))
+        rest = map(values.short, map(members.get, ("type", "id", "name")))
+        found.append(Target(urn, *rest))
     return found
 
 
@@ -219,12 +242,13 @@ _HELPERS: dict[str, Any] = {
         name: getattr(values, name)
         for name in (
             "short", "long", "id_member", "ip_member", "port_member", "urn_member",
-            "outcome_member", "severity_member", "time_member", "target_members", "text",
-            "category", "action", "tenant", "segment", "segments", "cut_urn",
+            "stripped_address", "outcome_member", "severity_member", "time_member",
+            "target_members", "text", "category", "action", "tenant", "segment", "segments",
+            "cut_urn",
         )
     },
     "values_at": values_at, "value_at": value_at, "inside": _inside, "joined": _joined,
     "listed": _listed, "made_targets": _made_targets, "distinct": _distinct,
     "is_reserved": is_reserved, "Refused": Refused, "UNSET": UNSET, "Members": Members,
-    "Target": Target, "OUTCOMES": frozenset(OUTCOMES),
+    "Target": Target, "OUTCOMES": frozenset(OUTCOMES), "SEVERITIES": values.SEVERITY_OF_OUTCOME,
 }  # fmt: skip

@@ -41,7 +41,6 @@ Functions = Mapping[str, Callable[[dict[str, Any], Options], Any]]
 _TYPES = {"actor": Actor, "source": Source, "request": Request}
 # Items of a list of which targets are made; events have few.
 _MOST_ITEMS = 1000
-_FINAL = {"source.ip": "ip_member", "source.port": "port_member"}
 
 
 def compile_fill(
@@ -83,6 +82,8 @@ class _Compiler:
         self._options = options
         self._unknown = unknown
         self._code = self._new_code()
+        # The target that was made last, unless it is one of each item of a list.
+        self._alone = ""
 
     def _new_code(self) -> Code:
         definition = self._definition
@@ -97,13 +98,13 @@ class _Compiler:
         outcome = code.assigned(code.outcome(found))
         self._tell_no_outcome(found, outcome)
         fields = {
-            "id": f"id_member({self._value('id')}) or UNSET",
+            "id": code.id(self._value("id")),
             "time": self._time(),
             "tenant": self._tenant(),
             "category": self._dotted("category"),
             "action": self._dotted("action"),
             "outcome": outcome,
-            "severity": f"severity_member({self._value('severity')}, {outcome})",
+            "severity": code.severity(self._value("severity"), outcome),
             **{group: self._group(group, names) for group, names in GROUPS.items()},
             "targets": self._targets(),
         }
@@ -223,11 +224,11 @@ class _Compiler:
         value = self._definition.members.get("time")
         if value is None:
             return "UNSET"
-        named = ", ".join(
-            f"({self._code.name(_shown(origin), 'c')}, {self._origin(origin, 'time')})"
-            for origin in value.origins
-        )
-        return f"time_member(({named},))"
+        choices = ""
+        for origin in value.origins:
+            at, name = self._origin(origin, "time"), self._code.name(_shown(origin), "c")
+            choices += f"time_member({name}, {at}) if {at} is not None and {at} != '' else "
+        return f"{choices}UNSET"
 
     def _tenant(self) -> str:
         if "tenant" not in self._definition.members:
@@ -273,8 +274,10 @@ class _Compiler:
         return code.assigned(f"UNSET if {missing} else {kind}({arguments})")
 
     def _final(self, member: str, value: str) -> str:
-        if member in _FINAL:
-            return f"{_FINAL[member]}({value})"
+        if member == "source.port":
+            return f"port_member({value})"
+        if member == "source.ip":
+            return self._code.ip(value)
         make = self._code.long if member == "source.user_agent" else self._code.short
         return make(value)
 
@@ -288,6 +291,8 @@ class _Compiler:
         parts = [self._target(target) for target in self._definition.targets]
         if not parts:
             return "UNSET"
+        if parts == [f"[{self._alone}]"]:
+            return f"UNSET if {self._alone} is None else {parts[0]}"
         return f"distinct(({', '.join(parts)},)) or UNSET"
 
     def _target(self, target: TargetValue) -> str:
@@ -297,7 +302,8 @@ class _Compiler:
             function = code.name(self._functions[target.function], "f")
             return code.assigned(f"made_targets({function}(record, options))")
         if target.each is None:
-            return code.assigned(f"[{self._one_target(target)}]")
+            self._alone = self._one_target(target)
+            return f"[{self._alone}]"
         self._code = self._new_code()
         self._code.line(f"return {self._one_target(target)}")
         function = code.name(self._code.function("record, item"), "f")
@@ -330,7 +336,7 @@ class _Compiler:
                 fits = f"{other} if len({other}) <= {values.LONG} else cut_urn({other})"
                 made = f"UNSET if {other} is None else {fits}"
             else:
-                made = f"urn_member({other})"
+                made = code.urn(other)
             if origin is value.origins[0]:
                 code.line(f"{found} = {made}")
             else:

@@ -11,14 +11,15 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 from gateway.clock import format_rfc3339, parse_rfc3339
 
-_USUAL = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.(\d{1,6}))?(Z|[+-]\d\d:\d\d)?", re.ASCII
-)
-_UTC = ("Z", "+00:00", None)
+_SECOND = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d", re.ASCII)
+_UTC = ("Z", "+00:00", "")
+# Characters of a fraction of a second that needs no rounding.
+_MICROSECONDS = 7
 _TIME = re.compile(
     r"(?P<year>\d{4})-?(?P<month>\d\d)-?(?P<day>\d\d)(?:[Tt ]|(?=\d{6}(?:\D|\Z)))"
     r"(?P<hour>\d\d):?(?P<minute>\d\d):?(?P<second>\d\d)(?P<fraction>[.,]\d{1,9})?"
@@ -39,20 +40,35 @@ def rfc3339(value: Any) -> str:
     """A time of a record in UTC with microseconds. Raises `ValueError` if it is none."""
     if type(value) is str and len(value) == _NANOSECONDS and value.isdigit():
         return format_rfc3339(int(value) // 1000)
-    if type(value) is str and (usual := _USUAL.fullmatch(value)) is not None:
-        fraction, zone = usual[1], usual[2]
-        try:
-            if zone in _UTC:
-                # Only to find out whether there is such a time.
-                datetime.fromisoformat(value[:19])
-                return f"{value[:10]}T{value[11:19]}.{(fraction or '').ljust(6, '0')}Z"
-        except ValueError:
-            pass
+    if type(value) is str and (second := _second(value[:19])) is not None:
+        rest = value[19:]
+        if rest in _UTC:
+            return f"{second}.000000Z"
+        fraction = rest.removesuffix("Z") if rest[-1] == "Z" else rest.removesuffix("+00:00")
+        if (
+            fraction[:1] == "."
+            and 1 < len(fraction) <= _MICROSECONDS
+            and fraction.isascii()
+            and fraction[1:].isdigit()
+        ):
+            return f"{second}{fraction:0<7}Z"
     if isinstance(value, str):
         return format_rfc3339(_micros_of_text(value.strip()))
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("not a time")
     return format_rfc3339(_micros_of_number(value))
+
+
+@lru_cache(maxsize=4096)
+def _second(value: str) -> str | None:
+    """A time to the second as most records have it, None if it is none; many records share one."""
+    if _SECOND.fullmatch(value) is None:
+        return None
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return f"{value[:10]}T{value[11:]}"
 
 
 def _micros_of_number(value: float) -> int:

@@ -23,6 +23,7 @@ from gateway.ingest.strict_json import Refused
 SHORT = 256
 LONG = 1024
 MAX_TARGETS = 32
+LONGEST_ID = 128
 MAX_CATEGORY = 64
 MAX_ACTION = 128
 
@@ -31,7 +32,7 @@ SEVERITY_OF_OUTCOME = {"success": 1, "unknown": 1, "failure": 2, "denied": 3}
 
 # Making one takes longer than encoding a value.
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-_LONGEST_IP = 64
+LONGEST_IP = 64
 _TENANT = re.compile(r"[^a-z0-9._-]")
 _ID = re.compile(r"[ -~]{1,128}")
 _DOTTED = re.compile(r"[/\\:.]+")
@@ -70,7 +71,7 @@ def first(values: Any) -> Any:
 def address(value: Any) -> str | None:
     """An IP address, else None: sources also write names, which do not compare as addresses."""
     # Longer ones, which are none, would be remembered.
-    return _address_of(value) if isinstance(value, str) and len(value) <= _LONGEST_IP else None
+    return _address_of(value) if isinstance(value, str) and len(value) <= LONGEST_IP else None
 
 
 @lru_cache(maxsize=4096)
@@ -148,6 +149,12 @@ def id_member(value: Any) -> str | None:
     return name if name is not None and _ID.fullmatch(name) else None
 
 
+@lru_cache(maxsize=4096)
+def stripped_address(value: str) -> str | UnsetType:
+    """An IP address in a text that is not long."""
+    return address(value.strip()) or UNSET
+
+
 def ip_member(value: Any) -> str | UnsetType:
     """An IP address."""
     return address(value.strip()) or UNSET if type(value) is str else UNSET
@@ -181,20 +188,16 @@ def severity_member(value: Any, outcome: str) -> int:
     return SEVERITY_OF_OUTCOME[outcome] if number is None else min(max(number, 1), 6)
 
 
-def time_member(values: tuple[tuple[str, Any], ...]) -> str | UnsetType:
-    """Time of the first of the named values that is there.
+def time_member(name: str, value: Any) -> str:
+    """Time of the member `name` of a record.
 
     Raises `Refused` if it is no time: a record with a broken time must not pass as one that
     happened when it was received.
     """
-    for name, value in values:
-        if value is None or value == "":
-            continue
-        try:
-            return rfc3339(value)
-        except (ValueError, OverflowError):
-            raise Refused(name, f"not a time: {str(value)[:64]!r}") from None
-    return UNSET
+    try:
+        return rfc3339(value)
+    except (ValueError, OverflowError):
+        raise Refused(name, f"not a time: {str(value)[:64]!r}") from None
 
 
 def target_members(value: Any) -> list[Target]:

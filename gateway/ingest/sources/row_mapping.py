@@ -32,16 +32,15 @@ from gateway.ingest.mapping.definition import (
 )
 from gateway.ingest.mapping.path import Member, Path, value_at
 from gateway.ingest.mapping.timestamps import rfc3339
-from gateway.ingest.mapping.values import SHORT, action, category, tenant, text, whole
+from gateway.ingest.mapping.values import LONGEST_ID, SHORT, action, category, tenant, text, whole
 from gateway.ingest.marked import members_of, rejected_event
 from gateway.ingest.sources.source import decoded_shallowly, draft_within_limits
-from gateway.ingest.strict_json import Refused, TooMuch, checked_record
+from gateway.ingest.strict_json import Refused, TooMuch, decoded_strictly
 
 _GROUPS = {**GROUPS, "target": TARGET}
 _PLAIN = (*SINGLE, "data", "targets")
 MEMBERS = (*_PLAIN, *(f"{group}.{name}" for group, names in _GROUPS.items() for name in names))
 _REQUIRED = ("category", "action")
-_ID = re.compile(r"[ -~]{1,128}")
 # A row larger than this makes no event, whatever its columns hold.
 LARGEST_ROW = 4 * MAX_EVENT_BYTES
 _SHOWN = 8192
@@ -77,6 +76,7 @@ class RowMapping:
         # Number of rows that became marked events.
         self.marked = 0
         self._table = table
+        self._prefix = f"{table}:"
         self._constants = {
             member: value[1:] for member, value in columns.items() if value.startswith(_CONSTANT)
         }
@@ -108,7 +108,7 @@ class RowMapping:
     @property
     def prefix(self) -> str:
         """Prefix of the ids that are made of a row's key."""
-        return f"{self._table}:"
+        return self._prefix
 
     @property
     def paths(self) -> Mapping[str, Sequence[str]]:
@@ -121,17 +121,16 @@ class RowMapping:
         The event's content is the row, so that a changed mapping makes no new event; of a large
         row it is the key and the beginning.
         """
-        record = row or ""
         if row is None or len(row) > MAX_EVENT_BYTES:
-            record = f"{self.row_id(key)}\n{record[:_SHOWN]}"
-        return msgspec.structs.replace(
-            self._event_of(key, row), content=record_digest(record.encode())
-        )
-
-    def _event_of(self, key: str, row: str | None) -> Draft:
-        if row is None:
-            return self._rejected(key, None, "the row is too large", None)
+            raw = None if row is None else row.encode()
+            beginning = f"{self.row_id(key)}\n{(row or '')[:_SHOWN]}"
+            return self._event_of(key, raw, record_digest(beginning.encode()))
         raw = row.encode()
+        return self._event_of(key, raw, record_digest(raw))
+
+    def _event_of(self, key: str, raw: bytes | None, content: bytes) -> Draft:
+        if raw is None:
+            return self._rejected(key, None, "the row is too large", b"", content)
         record: dict[str, Any] = {}
         try:
             record = _record_of(raw)
@@ -139,10 +138,12 @@ class RowMapping:
             if members.id is UNSET:
                 members.id = self.row_id(key)
             members.data = self._data(raw)
-            draft, is_cut = draft_within_limits(members, b"")
+            draft, is_cut = draft_within_limits(members, content)
         except (ValueError, TypeError, RecursionError, Refused) as error:
-            return self._rejected(key, self._tenant(record), str(error), row)
-        self.marked += is_cut
+            return self._rejected(key, self._tenant(record), str(error), raw, content)
+        if is_cut:
+            self.marked += 1
+            return msgspec.structs.replace(draft, content=content)
         return draft
 
     def _tenant(self, record: dict[str, Any]) -> str | None:
@@ -170,22 +171,25 @@ class RowMapping:
 
     def row_id(self, key: str) -> str:
         """Id made of the table and the row's key; no other row of the table has it."""
-        name = self.prefix + key
-        if _ID.fullmatch(name):
+        name = self._prefix + key
+        if name.isascii() and name.isprintable() and len(name) <= LONGEST_ID:
             return name
         return "sha256-" + hashlib.sha256(name.encode()).hexdigest()
 
-    def _rejected(self, key: str, tenant: str | None, reason: str, row: str | None) -> Draft:
+    def _rejected(
+        self, key: str, tenant: str | None, reason: str, raw: bytes, content: bytes
+    ) -> Draft:
         """Marked event of a row that makes no event."""
         self.marked += 1
         good = tenant is not None and _TENANT.fullmatch(tenant) and tenant != RESERVED
-        return rejected_event(
-            b"" if row is None else row.encode(),
+        draft = rejected_event(
+            raw,
             reason,
             id=self.row_id(key),
             tenant=tenant if good else None,
             origin={"table": self._table, "key": key[:SHORT]},
         )
+        return msgspec.structs.replace(draft, content=content)
 
 
 def _why_not(member: str, value: str) -> str:
@@ -217,7 +221,7 @@ def _origin(path: Sequence[str]) -> Path:
 
 def _record_of(raw: bytes) -> dict[str, Any]:
     try:
-        return checked_record(raw)[0]
+        return decoded_strictly(raw)
     except (TooMuch, RecursionError):
         record = decoded_shallowly(raw)
         if type(record) is not dict:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.cursor import JSON_PREFIX
-from gateway.event import DEFAULT_TENANT, MAX_EVENT_BYTES, Draft, Members
+from gateway.event import DEFAULT_TENANT, MAX_DEPTH, MAX_EVENT_BYTES, Draft, Members
 from gateway.ingest.content import record_digest
 from gateway.ingest.decode import decode_event, draft_of
 from gateway.ingest.mapping.code import Options
@@ -368,7 +368,11 @@ def draft_within_limits(members: Members, content: bytes) -> tuple[Draft, bool]:
     """Draft of members with `data`; what is too deep or too large is left out, which the second
     result tells. The content is then that of the rest."""
     draft = draft_of(members, content)
-    line, is_cut = fitting(b"{" + draft.tail)
+    tail = draft.tail
+    # Most are far from both limits.
+    if len(tail) < MAX_EVENT_BYTES and tail.count(b"{") + tail.count(b"[") < MAX_DEPTH:
+        return draft, False
+    line, is_cut = fitting(b"{" + tail)
     return (decode_event(line, _NO_IDS, mapped=True), True) if is_cut else (draft, False)
 
 
