@@ -6,8 +6,9 @@ event. `exact_sql` means the same as the scopes, so no event needs a check, or i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.filters.pattern import ANY, begins_with_wildcard, is_literal, literal_prefix
 from gateway.filters.scope import EQUALITY_MEMBERS, RESERVED, SEPARATORS, Scope
@@ -32,12 +33,30 @@ class _Condition(NamedTuple):
     exact: bool
 
 
-def narrow_sql(hint: ScanHint | None) -> tuple[str, Bound]:
+class NeedleSql(NamedTuple):
+    """How a store looks for a needle: `contains` has one `?` for the text that `bound` makes of it,
+    `escapes` is true of JSON with a backslash. Needles that `stands_in` does not match may also
+    stand in what the store adds to the JSON when it reads it, and are left out."""
+
+    contains: str
+    escapes: str
+    bound: Callable[[str], str]
+    stands_in: Callable[[str], Any] = bool
+
+
+def narrow_sql(hint: ScanHint | None, needles: NeedleSql | None = None) -> tuple[str, Bound]:
     """`(" AND ...", bound values)`; an empty string if every event may be wanted."""
     if hint is None:
         return "", []
     condition = _hint_condition(hint)
-    return condition.sql, condition.bound
+    if needles is None or not hint.needles or not condition.exact:
+        return condition.sql, condition.bound
+    kept = [needle for needle in hint.needles if needles.stands_in(needle)]
+    if not kept:
+        return condition.sql, condition.bound
+    contain = " AND ".join([needles.contains] * len(kept))
+    sql = f"{condition.sql} AND ({needles.escapes} OR ({contain}))"
+    return sql, [*condition.bound, *map(needles.bound, kept)]
 
 
 def exact_sql(hint: ScanHint) -> tuple[str, Bound] | None:

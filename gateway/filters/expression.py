@@ -144,6 +144,11 @@ class Filter:
             return False
 
     @property
+    def needles(self) -> tuple[str, ...]:
+        """Texts that stand in the JSON of every event for which it is true: none is known."""
+        return ()
+
+    @property
     def counted(self) -> bool:
         """Whether its cost depends on the event; else the limits on its text bound the cost."""
         return bool(self._frame)

@@ -59,12 +59,15 @@ class ScanHint(msgspec.Struct, frozen=True):
 
     A store may use it to read less, and `read` may return more: the caller checks every event
     itself. `complete` says that an event is wanted if and only if it is in these scopes, which
-    `read_raw` needs.
+    `read_raw` needs. Each of `needles`, in small letters of ASCII, stands in the JSON of a wanted
+    event as it is, letters in either case, unless that JSON holds a backslash; a store uses them
+    only where SQL means the same as the scopes.
     """
 
     wanted: Scope
     allowed: tuple[Scope, ...]
     complete: bool = False
+    needles: tuple[str, ...] = ()
 
 
 class RawPage(msgspec.Struct, frozen=True):

@@ -43,6 +43,7 @@ from gateway.http.request.limits import AppliedLimits, release_place
 from gateway.ingest.sources.catalog import Sources
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
+from gateway.looking.looks import Looks
 from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessLog, AccessLogTimings
 from gateway.oversight.clock_store import kept_state, open_clock
@@ -323,6 +324,7 @@ async def _start_parts(
         intake=intake,
         connections=Connections.of(settings.server, crowded=crowded, when_idle=when_idle),
         in_flight=in_flight,
+        looks=Looks.of(settings.look, clock),
         keyed=KeyedValues(folder.log_secret()),
         admission=AdmissionControl(keyring, limits, in_flight, enforcement.freshness),
         metrics=worker.metrics if worker is not None else Metrics(),

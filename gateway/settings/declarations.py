@@ -32,6 +32,7 @@ from gateway.settings.kinds import (
     setting,
 )
 from gateway.settings.limits import LimitSettings
+from gateway.settings.look import LookSettings
 from gateway.settings.metrics import MetricsSettings
 from gateway.settings.oversight import AccessLogSettings, DetectionSettings
 from gateway.settings.server import ServerSettings
@@ -273,6 +274,7 @@ class Settings:
     stream: StreamSettings = field(default_factory=StreamSettings)
     keys: KeySettings = field(default_factory=KeySettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    look: LookSettings = field(default_factory=LookSettings)
     consumers: ConsumerSettings = field(default_factory=ConsumerSettings)
     record: AccessLogSettings = field(default_factory=AccessLogSettings)
     watch: DetectionSettings = field(default_factory=DetectionSettings)
@@ -326,5 +328,6 @@ NOT_BOTH = (
 NOT_ABOVE = (
     ("ingest.max_request_events", "ingest.queue_events", "a full request would never fit"),
     ("ingest.max_request_bytes", "ingest.queue_bytes", "a full request would never fit"),
+    ("look.key_at_once", "look.at_once", "all keys together have fewer"),
     ("keys.default_life", "keys.max_life", "keys made without a lifetime would be refused"),
 )

@@ -34,6 +34,7 @@ ALLOWED = {
         "scheduling access/credentials access/grants access/keys access/policy access"
     ),
     "log": "filters access/policy",
+    "looking": "settings filters/cel filters",
     "ingest": "filters access/credentials log",
     "ingest/otlp": "ingest",
     "ingest/mapping": "filters ingest",
@@ -45,7 +46,7 @@ ALLOWED = {
     "ingest/protocols": "ingest ingest/mapping ingest/sources",
     "streaming/live": (
         "filters/cel filters formats scheduling wire access/grants access/usage access/policy "
-        "access/limits log"
+        "access/limits log looking"
     ),
     "streaming/consumers": "filters access/credentials",
     "streaming": (
@@ -107,7 +108,7 @@ ALLOWED = {
     ),
     "http/request": (
         "settings filters scheduling wire access/credentials access/grants access/keys "
-        "access/usage access/policy access/limits access access/administration log ingest "
+        "access/usage access/policy access/limits access access/administration log looking ingest "
         "ingest/sources streaming/live streaming/consumers streaming oversight/access_log "
         "oversight/detection oversight oversight/review delivery delivery/running http/response "
         "http/connection http/query"
@@ -132,7 +133,7 @@ ALLOWED = {
         "http/intake http/receivers http/openapi"
     ),
     "http/metrics": (
-        "wire oversight/detection oversight delivery/running http/response http/connection "
+        "wire looking oversight/detection oversight delivery/running http/response http/connection "
         "http/request http/routes"
     ),
     "http": (
@@ -142,7 +143,7 @@ ALLOWED = {
     "runtime/process": "settings",
     "runtime": (
         "settings formats scheduling wire access/credentials access/grants access/keys "
-        "access/usage access/limits access log ingest ingest/sources streaming/live "
+        "access/usage access/limits access log looking ingest ingest/sources streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection oversight "
         "delivery/connect delivery/outlets delivery delivery/running adapters/files "
         "adapters/sqlite adapters/sqlite/delivery "
@@ -259,7 +260,8 @@ def package_of(module: str) -> str:
 PURE_PACKAGES = (
     ".", "settings", "filters/cel", "filters", "formats", "wire", "access/credentials",
     "access/grants", "access/keys", "access/usage", "access/policy", "access/limits", "access",
-    "access/administration", "delivery", "log", "ingest", "ingest/otlp", "ingest/mapping",
+    "access/administration", "delivery", "log", "looking", "ingest", "ingest/otlp",
+    "ingest/mapping",
     "ingest/sources/readers", "ingest/sources/vendors", "ingest/sources", "ingest/protocols",
     "streaming/consumers",
     "oversight/access_log", "oversight/detection", "oversight", "oversight/review",

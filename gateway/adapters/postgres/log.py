@@ -29,6 +29,7 @@ from gateway.adapters.postgres.rows import (
     ARRIVING,
     EVENT_COLUMNS,
     JSON_COLUMNS,
+    NEEDLES,
     PART,
     bound_values,
     events_of,
@@ -146,7 +147,7 @@ class PostgresLog(Sequencer):
         until = min(until, self.head)
         if after >= until and after >= self.floor:
             return Page([], after)
-        condition, bound = narrow_sql(hint)
+        condition, bound = narrow_sql(hint, NEEDLES)
         rows, reached = await self._page(EVENT_COLUMNS, after, until, limit, condition, bound)
         return Page(events_of(rows, self._json_head), reached)
 
@@ -157,7 +158,7 @@ class PostgresLog(Sequencer):
         until = min(until, self.head)
         if after >= until >= self.floor:
             return Page([], until)
-        condition, bound = narrow_sql(hint)
+        condition, bound = narrow_sql(hint, NEEDLES)
         least = max(after, until - (_SCAN if condition else limit))
         sql = page_sql(EVENT_COLUMNS, condition, newest_first=True)
         rows, floor = await self._rows_and_floor(sql, least, until, limit, bound)

@@ -10,6 +10,7 @@ from itertools import count, repeat
 from typing import Any
 
 from gateway.adapters.postgres.database import original, storable
+from gateway.adapters.sql_conditions import NeedleSql
 from gateway.clock import format_rfc3339
 from gateway.cursor import JSON_PREFIX
 from gateway.event import Draft, Event
@@ -42,6 +43,14 @@ SELECT *, (SELECT floor FROM step ORDER BY number DESC LIMIT 1) AS floor
  WHERE upto - octet_length(tail) < $4 {order}
 """
 _PAGE_VALUES = 4
+# `escape` leaves ASCII as it is, whatever the encoding of the database; "C" folds ASCII alone. The
+# times of an event are added when it is read.
+NEEDLES = NeedleSql(
+    "strpos(lower(encode(tail, 'escape') COLLATE \"C\"), ?) > 0",
+    "position('\\x5c'::bytea IN tail) > 0",
+    str,
+    re.compile(r"[^0-9tz:.+-]").search,
+)
 # Events converted or encoded at once: some milliseconds.
 PART = 1_000
 # Rows of a followed table that are mapped at once, and their characters.

@@ -8,12 +8,14 @@ one JSON array and one blob.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import apsw
 import orjson
 
+from gateway.adapters.sql_conditions import NeedleSql
 from gateway.adapters.sqlite.dedup import Dedup, Known
 from gateway.clock import format_rfc3339
 from gateway.cursor import JSON_PREFIX
@@ -58,6 +60,13 @@ FROM (SELECT * FROM event WHERE offset > ? AND offset <= ?{condition}
 SIZES = """
 SELECT count(*), sum(length(body)), max(length(body)) FROM event WHERE offset > ? AND offset <= ?
 """
+
+# The body is a BLOB of UTF-8; LIKE takes letters of ASCII alone as equal in either case.
+NEEDLES = NeedleSql(
+    "body LIKE ? ESCAPE '\\'",
+    "instr(body, X'5C')",
+    lambda needle: "%" + re.sub("([%_])", r"\\\1", needle) + "%",
+)
 
 _READ_EVENTS = """
 SELECT json_group_array(json_array(offset, tenant, category, action, outcome, severity,

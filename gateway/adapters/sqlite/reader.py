@@ -23,6 +23,7 @@ from gateway.adapters.sqlite.batch import (
     FIND,
     FIND_ALSO_OLD,
     FIND_FIRST,
+    NEEDLES,
     SIZES,
     event_of,
     events_of,
@@ -118,7 +119,7 @@ class SqliteReader:
             return await self._small.use(
                 lambda connection: self._read_small(connection, after, until, limit), UNREADABLE
             )
-        condition, bound = narrow_sql(hint)
+        condition, bound = narrow_sql(hint, NEEDLES)
         sql = read_events_sql(condition)
         until = min(until, _block_end(after))
         (columns, bodies), rows = await self._large.use(
@@ -135,7 +136,7 @@ class SqliteReader:
         until = min(until, self.head)
         if after >= until >= self.floor:
             return Page([], until)
-        condition, bound = narrow_sql(hint)
+        condition, bound = narrow_sql(hint, NEEDLES)
         sql = read_back_sql(condition)
         least = max(after, _block_begin(until), until - _OFFSETS_PER_ROW * limit)
         (columns, bodies), rows, floor = await self._large.use(

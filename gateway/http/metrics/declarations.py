@@ -17,6 +17,8 @@ from gateway.http.connection.loop_delay import BOUNDS
 from gateway.http.request.context import Context
 from gateway.http.response.request_metrics import KINDS, OTHER, REFUSALS, STATUSES
 from gateway.http.routes.table import ROUTES
+from gateway.looking.bounds import KINDS as LOOK_KINDS
+from gateway.looking.looks import OFFSETS
 from gateway.oversight.consumer_watch import ConsumerNumbers
 from gateway.oversight.detection.finding import SIGNALS
 from gateway.oversight.detection.key_inventory import KEY_STATES, WITHIN
@@ -126,6 +128,9 @@ METRICS = (
     Metric("filter_refused_total", "counter",
            "Requests refused because the filters of their key had used up their share.",
            lambda c: c.work.totals.refused, sum),
+    Metric("looks_refused_total", "counter",
+           "Requests refused with 429 `busy`, as too many looked at much of the log at once.",
+           lambda c: c.looks.refused, sum),
     Metric("connections", "gauge", "Open connections.", lambda c: c.connections.open, sum),
     Metric("connections_refused_total", "counter",
            "Connections and requests beyond the limits of connections.",
@@ -194,6 +199,7 @@ WORKER_METRICS = (
 _ROUTES = (*dict.fromkeys(route.documented_path for route in ROUTES), OTHER)
 _ANSWERS = tuple((route, status) for route in _ROUTES for status in STATUSES)
 _STORES = ("log", "keys")
+_LOOKS = tuple((kind,) for kind in LOOK_KINDS)
 _TRANSPORTS = tuple((transport,) for transport in TRANSPORTS)
 LABELLED = (
     LabelledMetric("open_streams", "gauge", "Open streams by transport.",
@@ -218,6 +224,11 @@ LABELLED = (
     LabelledMetric("findings_found_total", "counter", "Signs of unusual activity by their signal.",
                    ("signal",), tuple((signal,) for signal in SIGNALS),
                    lambda c: map(c.detector.findings.found.__getitem__, SIGNALS)),
+    LabelledMetric("looks_total", "counter", "Requests that looked at the log, by what they asked.",
+                   ("kind",), _LOOKS, lambda c: map(c.looks.done.__getitem__, LOOK_KINDS)),
+    LabelledMetric("look_cut_total", "counter",
+                   "Those that a bound of the settings `[look]` has ended before they were done.",
+                   ("kind",), _LOOKS, lambda c: map(c.looks.cut.__getitem__, LOOK_KINDS)),
     LabelledMetric("ingested_events_total", "counter",
                    "Events that were sent, by what became of them; what was invalid is in the log "
                    "as a marked event.",
@@ -291,6 +302,8 @@ HISTOGRAMS = (
                     "How long requests took to be answered, streams to be opened; pages that wait "
                     "for events with that.",
                     SECONDS, lambda c: c.requests.seconds.values(), "kind", KINDS),
+    HistogramMetric("look_offsets", "How many events of the log each of these requests passed.",
+                    OFFSETS, lambda c: c.looks.offsets.values(), "kind", LOOK_KINDS),
     HistogramMetric("commit_seconds",
                     "How long the log took to store a batch durably, and the key store a change.",
                     SECONDS, lambda c: (c.writer.commit_seconds, c.key_store.commit_seconds),

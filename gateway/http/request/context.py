@@ -32,6 +32,7 @@ from gateway.ingest.sources.catalog import Sources
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import REPLACED, Log
+from gateway.looking.looks import Looks
 from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessLog
 from gateway.oversight.consumer_watch import ConsumerNumbers, ConsumerWatch
@@ -107,6 +108,7 @@ class Context:
     intake: LoopWork
     connections: Connections
     in_flight: InFlight
+    looks: Looks
     keyed: KeyedValues
     metrics: MetricsSource
     requests: RequestMetrics = field(default_factory=RequestMetrics)

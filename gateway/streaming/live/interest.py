@@ -12,10 +12,11 @@ from gateway.access.grants.mask import Masks, hiding_of, masked
 from gateway.access.policy.decision import MasksFor, Projection, View
 from gateway.event import Event
 from gateway.filters.cel.values import BUDGET
-from gateway.filters.expression import Filter, FilterCost
+from gateway.filters.expression import FilterCost
 from gateway.filters.index import Binding
 from gateway.filters.scope import EQUALITY_MEMBERS, Scope, remembered
 from gateway.log.ports import ScanHint
+from gateway.looking.condition import Condition
 from gateway.wire.framing import Wire
 
 # The actor is indexed by its id, which filters know by its path.
@@ -23,11 +24,12 @@ _INDEXED_AS = {"actor.id": "actor"}
 
 
 class StreamQuery(msgspec.Struct, frozen=True):
-    """Query of a stream: what was asked for (`wanted`, `filter`) within the `view` of a key."""
+    """Query of a stream: what was asked for (`wanted`, `filter`) within the `view` of a key. The
+    filter is any condition on the content of events."""
 
     wanted: Scope
     view: View
-    filter: Filter | None = None
+    filter: Condition | None = None
 
     def live(self) -> StreamQuery:
         """The query for future events, to which every look-back reaches."""
@@ -91,12 +93,13 @@ class StreamQuery(msgspec.Struct, frozen=True):
 
     def scan_hint(self) -> ScanHint:
         """Hint for a store to read less. It never depends on masked members, as the duration of a
-        read would reveal them."""
+        read would reveal them; nor does the store look at bytes of events that may not be seen."""
         wanted = self.wanted
         if any(rule.masks.hides("actor.id") for rule in self.view.rules):
             wanted = msgspec.structs.replace(wanted, actor=())
-        complete = self.filter is None and self.view.plain
-        return ScanHint(wanted, self.view.scopes, complete)
+        plain = self.view.plain
+        needles = self.filter.needles if self.filter is not None and plain else ()
+        return ScanHint(wanted, self.view.scopes, self.filter is None and plain, needles)
 
     def bindings(self) -> list[Binding]:
         """Values with which an event can match at all, for the index."""
