@@ -367,7 +367,7 @@ def test_the_example_file_is_toml() -> None:
     sections = set(tomllib.loads(example()))
     assert sections == {
         "server", "store", "redis", "ingest", "stream", "keys", "limits", "consumers", "record",
-        "watch", "formats", "destinations", "metrics", "log",
+        "watch", "formats", "destinations", "metrics", "log", "look",
     }  # fmt: skip
 
 
