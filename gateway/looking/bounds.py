@@ -74,12 +74,16 @@ class Look:
         )
         return self.cut
 
-    def room(self, *, viewed: bool = False, rendered: bool = False) -> int:
-        """Most offsets that may be looked at next, at least one, if their events are decided by the
-        store alone, by the view in Python, or when rendered."""
-        room = self._bounds.offsets - self.offsets
+    @property
+    def room(self) -> int:
+        """Offsets that may still be looked at, at least one."""
+        return max(1, self._bounds.offsets - self.offsets)
+
+    def events(self, wanted: int, *, viewed: bool = False, rendered: bool = False) -> int:
+        """How many of the events that are wanted may still be decided by the view in Python, or be
+        rendered, at least one."""
         if viewed:
-            room = min(room, self._bounds.viewed - self.viewed)
+            wanted = min(wanted, self._bounds.viewed - self.viewed)
         if rendered:
-            room = min(room, self._bounds.rendered - self.rendered)
-        return max(1, room)
+            wanted = min(wanted, self._bounds.rendered - self.rendered)
+        return max(1, wanted)

@@ -103,7 +103,7 @@ ALLOWED = {
         "settings wire access/limits streaming/live http/framework http/response http/pipelining"
     ),
     "http/query": (
-        "filters formats access/grants access/keys log streaming/consumers streaming "
+        "filters formats access/grants access/keys log looking streaming/consumers streaming "
         "oversight/detection"
     ),
     "http/request": (
@@ -113,13 +113,17 @@ ALLOWED = {
         "oversight/detection oversight oversight/review delivery delivery/running http/response "
         "http/connection http/query"
     ),
+    "http/pages": (
+        "filters access/usage access/policy ingest log looking streaming/live streaming http/query "
+        "http/request"
+    ),
     "http/intake": (
         "access/keys access/usage access/policy log ingest oversight/detection http/response "
         "http/pipelining http/request"
     ),
     "http/openapi": (
-        "formats access/grants access/keys access/administration log oversight/review delivery "
-        "http/response http/query"
+        "formats access/grants access/keys access/administration log looking oversight/review "
+        "delivery http/response http/query"
     ),
     "http/receivers": (
         "formats scheduling log ingest ingest/otlp ingest/mapping ingest/sources ingest/protocols "
@@ -130,7 +134,7 @@ ALLOWED = {
         "access/policy access/limits access/administration log ingest streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection oversight "
         "oversight/review delivery http/response http/connection http/query http/request "
-        "http/intake http/receivers http/openapi"
+        "http/pages http/intake http/receivers http/openapi"
     ),
     "http/metrics": (
         "wire looking oversight/detection oversight delivery/running http/response http/connection "

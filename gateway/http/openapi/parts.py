@@ -11,7 +11,8 @@ from gateway.cursor import Cursor
 from gateway.event import OUTCOMES
 from gateway.formats.names import FORMAT_NAMES
 from gateway.http.openapi.schemas import TEXT, Schema, listed
-from gateway.http.query.query import MAX_LIMIT_PAGE, MAX_WAIT
+from gateway.http.query.query import MAX_AROUND, MAX_LIMIT_PAGE, MAX_WAIT
+from gateway.looking.text import MOST_CHARACTERS
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 CURSOR, DURATION = msgspec.json.schema(Cursor), msgspec.json.schema(Duration)
@@ -48,6 +49,33 @@ _PARAMETERS: dict[str, Schema] = {
     "resource": _many(f"Urns of targets, such as `k8s:prod/**`; {_PATTERN}"),
     "after": {"schema": CURSOR, "description": "Begin behind this cursor."},
     "since": {"schema": TEXT, "description": "Begin at a time (RFC 3339) or so long ago (`15m`)."},
+    "until": {
+        "schema": TEXT,
+        "description": "Only events recorded before a time (RFC 3339), which may be still to come, "
+        "or so long ago (`15m`); later than `since`. A stream needs `follow=false` with it.",
+    },
+    "order": {
+        "schema": {"enum": ["asc", "desc"], "default": "asc"},
+        "description": "`desc`: the newest first, from the head or `until` or `before` on.",
+    },
+    "before": {
+        "schema": CURSOR,
+        "description": "Only events before this cursor; that of a page in the order `desc` asks "
+        "for the next one.",
+    },
+    "text": {
+        "schema": {"type": "string", "maxLength": MOST_CHARACTERS},
+        "description": "Words that must occur in values of the event, whatever their case: "
+        '`ann "two words" -never`; at most 8.',
+    },
+    "text_in": {
+        "schema": TEXT,
+        "description": "Members in which `text` is looked for, such as `actor,data.note`.",
+    },
+    "around": {
+        "schema": {"type": "integer", "minimum": 0, "maximum": MAX_AROUND},
+        "description": "Answer with so many events before it and behind it, too.",
+    },
     "from": {
         "schema": {"enum": ["start", "now"]},
         "description": "Begin at an end of the log; without a position a stream begins `now`, "

@@ -10,12 +10,12 @@ from gateway.filters.expression import Filter
 from gateway.filters.scope import Scope
 from gateway.http.query.query import (
     SELECTORS,
-    Pairs,
     Query,
     pairs_of_body,
     parse_stream,
     refuse_unknown,
 )
+from gateway.http.query.values import Pairs
 
 _ENDS = {"earliest": "start", "latest": "now"}
 

@@ -9,29 +9,44 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from gateway.clock import parse_duration, parse_rfc3339
+from gateway.clock import parse_duration
 from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
 from gateway.filters.expression import Filter, compile_filter
 from gateway.filters.scope import Scope
 from gateway.formats.names import FORMAT_NAMES
+from gateway.http.query.range import (
+    OPEN,
+    POSITION,
+    Ending,
+    Position,
+    ending_of,
+    position_of,
+    refuse_following,
+    until_of,
+)
+from gateway.http.query.values import Pairs, collect, flag, number, one
+from gateway.looking.condition import Condition, condition_of
+from gateway.looking.text import TextQuery, parse_text
 from gateway.oversight.detection.finding import SIGNALS, STATES
 from gateway.streaming.consumers.options import ACK_MODES
 
 SELECTORS = ("tenant", "category", "action", "outcome", "actor", "resource")
 RESUME = ("last_event_id", "lastEventId")
-_POSITION = ("after", "since", "from")
-_BOTH = (*SELECTORS, *_POSITION, "min_severity", "filter", "format", "limit", "on_gap")
+_BOTH = (
+    *SELECTORS, *POSITION, "until", "min_severity", "filter", "text", "text_in", "format", "limit",
+    "on_gap",
+)  # fmt: skip
 _CONSUMER = ("consumer", "ack", "takeover", "selection")
 STREAM = (*_BOTH, *RESUME, "follow", *_CONSUMER)
-PAGE = (*_BOTH, "follow", *_CONSUMER, "wait")
+PAGE = (*_BOTH, "order", "before", "follow", *_CONSUMER, "wait")
 CONSUMER = ("key",)
-BY_ID = ("tenant", "format")
+BY_ID = ("tenant", "format", "around")
 INGEST = ("content", "on_invalid")
 # kube-apiserver adds `timeout` to the address of its webhook.
 OF_SOURCES = ("on_invalid", "cluster", "timeout")
@@ -45,22 +60,13 @@ FINDINGS = ("key", "signal", "state", "limit")
 USAGE = ("window", "step")
 MAX_LIMIT_PAGE = 10_000
 MAX_WAIT = 60
-_CLOCKS_APART_SECONDS = 60
+MAX_AROUND = 50
 _CLUSTER = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _CONSUMER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
-Pairs = Iterable[tuple[str, str]]
 _Value = str | int | bool
 # The parameters of a stream in a JSON body, as `pairs_of_body` checks them.
 StreamParameters = dict[str, _Value | Annotated[list[_Value], Meta(min_length=1)]]
-
-
-class Position(msgspec.Struct, frozen=True):
-    """Begin: after a cursor, at a time (microseconds since 1970), or at an end of the log."""
-
-    after: tuple[str, int] | None = None
-    since: int | None = None
-    start: Literal["start", "now"] = "now"
 
 
 class IngestQuery(msgspec.Struct, frozen=True):
@@ -96,6 +102,13 @@ class Query(msgspec.Struct, frozen=True):
     wait: int
     format: str | None = None
     consumer: ConsumerQuery | None = None
+    text: TextQuery | None = None
+    ending: Ending = OPEN
+
+    @property
+    def condition(self) -> Condition | None:
+        """Condition on the content of events."""
+        return condition_of(self.filter, self.text)
 
 
 def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
@@ -103,44 +116,52 @@ def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
 
     The parameters may come from a body, or from a ticket of another version.
     """
-    values = _collect(pairs)
+    values = collect(pairs)
     refuse_unknown(values, STREAM)
     # Checked even if overridden: the begin must not depend on whether the stream is resumed.
-    position = _position(values, now, default="now")
-    resumes = [text for name in RESUME if (text := _one(values, name))]
+    position = begin = position_of(values, now, default="now")
+    resumes = [text for name in RESUME if (text := one(values, name))]
     if len(resumes) > 1:
         raise InvalidRequest(f"send only one of {' and '.join(RESUME)}", parameter=RESUME[1])
     resume = last_event_id or "".join(resumes)
     if resume:
         position = Position(after=parse_cursor(resume))
-    limit = _number(values, "limit", 1, 2**53)
-    query = _query(values, position, limit, follow=_flag(values, "follow", True), wait=0)
-    return msgspec.structs.replace(query, consumer=_consumer(values, resumed=bool(resume)))
+    limit = number(values, "limit", 1, 2**53)
+    follow = flag(values, "follow", True)
+    if follow:
+        refuse_following(values)
+    query = _query(values, position, limit, follow=follow, wait=0)
+    return msgspec.structs.replace(
+        query,
+        consumer=_consumer(values, resumed=bool(resume)),
+        ending=Ending(until_of(values, begin, now)),
+    )
 
 
 def parse_page(pairs: Pairs, now: float) -> Query:
-    values = _collect(pairs)
-    if _flag(values, "follow", False):
+    values = collect(pairs)
+    if flag(values, "follow", False):
         raise InvalidRequest(
             "follow: a page has an end; open a stream to follow the log", parameter="follow"
         )
-    position = _position(values, now, default="start")
-    limit = _number(values, "limit", 1, MAX_LIMIT_PAGE)
-    wait = _number(values, "wait", 0, MAX_WAIT) or 0
+    position = position_of(values, now, default="start")
+    limit = number(values, "limit", 1, MAX_LIMIT_PAGE)
+    wait = number(values, "wait", 0, MAX_WAIT) or 0
     query = _query(values, position, 100 if limit is None else limit, follow=False, wait=wait)
-    return msgspec.structs.replace(query, consumer=_consumer(values))
+    ending = ending_of(values, position, now)
+    return msgspec.structs.replace(query, consumer=_consumer(values), ending=ending)
 
 
-def parse_by_id(pairs: Pairs) -> tuple[str | None, str | None]:
-    """Tenant and format of a request for one event."""
-    values = _collect(pairs)
-    return _one(values, "tenant"), _format(values)
+def parse_by_id(pairs: Pairs) -> tuple[str | None, str | None, int | None]:
+    """Tenant and format of a request for one event, and how many are wanted on both sides of it."""
+    values = collect(pairs)
+    return one(values, "tenant"), _format(values), number(values, "around", 0, MAX_AROUND)
 
 
 def parse_ingest(pairs: Pairs) -> IngestQuery:
     """Handling of sent events."""
-    values = _collect(pairs)
-    content, on_invalid = _one(values, "content"), _one(values, "on_invalid")
+    values = collect(pairs)
+    content, on_invalid = one(values, "content"), one(values, "on_invalid")
     if content not in (None, *CONTENTS):
         raise InvalidRequest(f"content: one of {', '.join(CONTENTS)}", parameter="content")
     if on_invalid not in (None, *ON_INVALID):
@@ -151,9 +172,9 @@ def parse_ingest(pairs: Pairs) -> IngestQuery:
 def parse_of_source(pairs: Pairs, cluster: str | None = None) -> tuple[bool, str | None]:
     """Whether invalid records are skipped, which is the default here, and the name of a cluster,
     which may be `cluster` of the path instead."""
-    values = _collect(pairs)
-    on_invalid = _one(values, "on_invalid")
-    cluster = cluster or _one(values, "cluster")
+    values = collect(pairs)
+    on_invalid = one(values, "on_invalid")
+    cluster = cluster or one(values, "cluster")
     if on_invalid not in (None, *ON_INVALID):
         raise InvalidRequest(f"on_invalid: one of {', '.join(ON_INVALID)}", parameter="on_invalid")
     if cluster is not None and not _CLUSTER.fullmatch(cluster):
@@ -166,43 +187,43 @@ def parse_of_source(pairs: Pairs, cluster: str | None = None) -> tuple[bool, str
 
 def parse_of_logs(pairs: Pairs) -> str | None:
     """The name of the source of all records of a request."""
-    return _one(_collect(pairs), "source")
+    return one(collect(pairs), "source")
 
 
 def parse_findings(pairs: Pairs) -> tuple[dict[str, str], int]:
     """Members that findings must have, and the most findings wanted."""
-    values = _collect(pairs)
-    wanted = {name: one for name in FINDINGS[:-1] if (one := _one(values, name)) is not None}
+    values = collect(pairs)
+    wanted = {name: text for name in FINDINGS[:-1] if (text := one(values, name)) is not None}
     if wanted.get("key") == "":
         raise InvalidRequest("key: the id of a key is needed", parameter="key")
     # A typo must not look as if nothing was found.
     for name, known in (("signal", SIGNALS), ("state", STATES)):
         if wanted.get(name, known[0]) not in known:
             raise InvalidRequest(f"{name}: one of {', '.join(known)}", parameter=name)
-    return wanted, _number(values, "limit", 1, MAX_LIMIT_PAGE) or 100
+    return wanted, number(values, "limit", 1, MAX_LIMIT_PAGE) or 100
 
 
 def parse_history(pairs: Pairs) -> Query:
     """Query of a page of a key's history: begin and limit only."""
-    values = _collect(pairs)
-    position = _position(values, 0.0, default="start")
-    limit = _number(values, "limit", 1, MAX_LIMIT_PAGE)
+    values = collect(pairs)
+    position = position_of(values, 0.0, default="start")
+    limit = number(values, "limit", 1, MAX_LIMIT_PAGE)
     return _query(values, position, 100 if limit is None else limit, follow=False, wait=0)
 
 
 def parse_dead_letters(pairs: Pairs) -> tuple[str, int]:
     """The dead letter behind which others are wanted, and the most of them."""
-    values = _collect(pairs)
-    after = _one(values, "after")
+    values = collect(pairs)
+    after = one(values, "after")
     if after is not None:
         parse_cursor(after)
-    return after or "", _number(values, "limit", 1, MAX_LIMIT_PAGE) or 100
+    return after or "", number(values, "limit", 1, MAX_LIMIT_PAGE) or 100
 
 
 def parse_usage(pairs: Pairs) -> tuple[int, int]:
     """Window and step of a usage report, in seconds."""
-    values = _collect(pairs)
-    window, step = _one(values, "window"), _one(values, "step")
+    values = collect(pairs)
+    window, step = one(values, "window"), one(values, "step")
     return (
         parse_duration("24h" if window is None else window),
         parse_duration("1h" if step is None else step),
@@ -252,10 +273,10 @@ def pairs_of_body(body: Any) -> list[tuple[str, str]]:
 def _query(
     values: dict[str, list[str]], position: Position, limit: int | None, *, follow: bool, wait: int
 ) -> Query:
-    on_gap = _one(values, "on_gap")
+    on_gap = one(values, "on_gap")
     if on_gap not in (None, "fail", "skip"):
         raise InvalidRequest("on_gap: fail or skip", parameter="on_gap")
-    source = _one(values, "filter")
+    source = one(values, "filter")
     return Query(
         position=position,
         wanted=_scope(values),
@@ -265,11 +286,12 @@ def _query(
         limit=limit,
         wait=wait,
         format=_format(values),
+        text=parse_text(one(values, "text"), one(values, "text_in")),
     )
 
 
 def _format(values: dict[str, list[str]]) -> str | None:
-    chosen = _one(values, "format")
+    chosen = one(values, "format")
     if chosen is not None and chosen not in FORMAT_NAMES:
         raise InvalidRequest(
             f"format: {chosen[:64]!r} is none of {', '.join(FORMAT_NAMES)}",
@@ -280,7 +302,7 @@ def _format(values: dict[str, list[str]]) -> str | None:
 
 
 def _consumer(values: dict[str, list[str]], *, resumed: bool = False) -> ConsumerQuery | None:
-    name = _one(values, "consumer")
+    name = one(values, "consumer")
     if name is None:
         for other in _CONSUMER[1:]:
             if other in values:
@@ -288,13 +310,18 @@ def _consumer(values: dict[str, list[str]], *, resumed: bool = False) -> Consume
                     f"{other}: this is about a consumer; send consumer= with it", parameter=other
                 )
         return None
+    if "text" in values:
+        raise InvalidRequest(
+            "text: what a consumer selects is kept, and text is not; select with filter",
+            parameter="text",
+        )
     check_consumer_name(name)
-    ack, selection = _one(values, "ack"), _one(values, "selection")
+    ack, selection = one(values, "ack"), one(values, "selection")
     if ack not in (None, *ACK_MODES):
         raise InvalidRequest(f"ack: one of {', '.join(ACK_MODES)}", parameter="ack")
     if selection not in (None, "update"):
         raise InvalidRequest("selection: update, or leave it out", parameter="selection")
-    takeover = _flag(values, "takeover", False)
+    takeover = flag(values, "takeover", False)
     return ConsumerQuery(name, ack, takeover, selection is not None, resumed)
 
 
@@ -309,85 +336,10 @@ def check_consumer_name(name: str) -> None:
         )
 
 
-def _collect(pairs: Pairs) -> dict[str, list[str]]:
-    values: dict[str, list[str]] = {}
-    for name, value in pairs:
-        values.setdefault(name, []).append(value)
-    return values
-
-
 def _scope(values: dict[str, list[str]]) -> Scope:
     chosen: dict[str, Any] = {
         name: tuple(sorted(set(values[name]))) for name in SELECTORS if name in values
     }
-    scope = Scope(**chosen, min_severity=_number(values, "min_severity", 1, 6) or 1)
+    scope = Scope(**chosen, min_severity=number(values, "min_severity", 1, 6) or 1)
     scope.check()
     return scope
-
-
-def _position(
-    values: dict[str, list[str]], now: float, *, default: Literal["start", "now"]
-) -> Position:
-    given = [name for name in _POSITION if name in values]
-    if len(given) > 1:
-        raise InvalidRequest(f"send only one of {' and '.join(given)}", parameter=given[1])
-    after = _one(values, "after")
-    if after is not None:
-        return Position(after=parse_cursor(after))
-    since = _one(values, "since")
-    if since is not None:
-        return Position(since=_moment(since, now))
-    start = _one(values, "from")
-    if start is None:
-        start = default
-    if start == "start":
-        return Position(start="start")
-    if start == "now":
-        return Position(start="now")
-    raise InvalidRequest("from: start or now", parameter="from")
-
-
-def _moment(text: str, now: float) -> int:
-    if text[:1].isdigit() and text[-1:] in "smhd":
-        try:
-            return int((now - parse_duration(text)) * 1_000_000)
-        except InvalidRequest as error:
-            raise InvalidRequest(f"since: {error.detail}", parameter="since") from None
-    try:
-        moment = parse_rfc3339(text)
-    except ValueError as error:
-        # An unescaped `+` of a time zone arrives as a space.
-        raise InvalidRequest(
-            f"since: {error}, or a duration such as 15m (write `+` as %2B)", parameter="since"
-        ) from None
-    if moment > (now + _CLOCKS_APART_SECONDS) * 1_000_000:
-        # A stream that begins now would show earlier events.
-        raise InvalidRequest("since: this time is still to come", parameter="since")
-    return moment
-
-
-def _one(values: dict[str, list[str]], name: str) -> str | None:
-    given = values.get(name)
-    if given is None:
-        return None
-    if len(given) > 1:
-        raise InvalidRequest(f"{name}: given {len(given)} times; once is enough", parameter=name)
-    return given[0]
-
-
-def _number(values: dict[str, list[str]], name: str, least: int, most: int) -> int | None:
-    text = _one(values, name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 16 and least <= int(text) <= most):
-        raise InvalidRequest(f"{name}: a whole number from {least} to {most}", parameter=name)
-    return int(text)
-
-
-def _flag(values: dict[str, list[str]], name: str, default: bool) -> bool:
-    text = _one(values, name)
-    if text is None:
-        return default
-    if text not in ("true", "false", "1", "0"):
-        raise InvalidRequest(f"{name}: true or false", parameter=name)
-    return text in ("true", "1")

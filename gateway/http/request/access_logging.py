@@ -35,11 +35,12 @@ from gateway.oversight.access_log.out_of_scope import categories_out_of_scope, f
 from gateway.sanitize import clean
 
 if TYPE_CHECKING:
-    from gateway.http.query.query import Pairs, Query
+    from gateway.http.query.query import Query
+    from gateway.http.query.values import Pairs
 
 CURRENT_ACCESS: web.RequestKey[Access] = web.RequestKey("access", Access)
 # Parameters of the begin: the events read through tell it better.
-_POSITION = frozenset({"after", "since", "last_event_id", "lastEventId", "wait"})
+_POSITION = frozenset({"after", "since", "until", "before", "last_event_id", "lastEventId", "wait"})
 _MOST_PARAMETER = 2048
 # Bytes of a value in JSON beside itself: name, quotes and commas.
 _MEMBER = 16

@@ -28,7 +28,8 @@ from gateway.cursor import later, parse_cursor
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, Unauthorized
 from gateway.http.connection.address import is_secure
 from gateway.http.query.position import Begin
-from gateway.http.query.query import RESUME, Pairs, Query, pairs_of_body, parse_stream
+from gateway.http.query.query import RESUME, Query, pairs_of_body, parse_stream
+from gateway.http.query.values import Pairs
 from gateway.http.request.admission import (
     Admission,
     offered_subprotocols,

@@ -31,6 +31,9 @@ from gateway.oversight.review.explain import DecisionAnswer
 from gateway.oversight.review.grant_use import UsedGrant
 from gateway.oversight.review.pseudonym_search import FoundValue
 
+_BEFORE = about("The events before it that the key sees, in the order of the log.")
+_AFTER = about("Those behind it.")
+_COMPLETE_AROUND = about("False: a bound of `[look]` has ended the search for more.")
 _NEXT = about("Send it as `after` for the next page; it stands on empty pages too.")
 _MASKED = about("What the key's grants mask of this event.")
 _PSEUDONYMIZED = about("What they replace by pseudonyms.")
@@ -67,6 +70,13 @@ class PageAnswer(Struct, omit_defaults=True):
     gap: Annotated[Any, reference("Gap")] = None
     notice: dict[str, Any] | None = None
     lease: Annotated[str, about("Of a consumer: what acknowledges this page.")] = ""
+
+
+class AroundAnswer(Struct):
+    event: EventJson
+    before: Annotated[list[EventJson], _BEFORE]
+    after: Annotated[list[EventJson], _AFTER]
+    complete: Annotated[bool, _COMPLETE_AROUND]
 
 
 class RefusedItem(Struct):
@@ -224,7 +234,8 @@ DeadLetterList = defstruct("DeadLetterList", [("dead_letters", list[DeadLetterAn
 ConsumerList = defstruct("ConsumerList", [("consumers", list[ConsumerAnswer])])
 FindingList = defstruct("FindingList", [("findings", list[FindingAnswer])])
 ANSWERS: tuple[type[Struct], ...] = (
-    EventAnswer, PageAnswer, Ingested, IngestedLeniently, IngestProgress, HecResult, HecAcks,
+    EventAnswer, PageAnswer, AroundAnswer, Ingested, IngestedLeniently, IngestProgress,
+    HecResult, HecAcks,
     TicketAnswer, KeyInUse, KeyList, RoleList, DeletedRole, FindingList, DestinationList,
     DeadLetterList,
     DeletedDeadLetters, TestAnswer, ConsumerAnswer, ConsumerList, Acknowledged, UsageRows,

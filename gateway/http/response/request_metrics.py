@@ -21,7 +21,8 @@ REFUSALS = (
     "exceeds_own_grants", "foreign_pseudonym_domain", "exceeds_own_limits", "own_finding",
     "maker_ended", "basic_needs_tls", "origin_not_allowed", "cursor_expired", "cursor_unknown",
     "rate_limited", "key_throttled", "quota_exhausted", "filter_share_used_up",
-    "too_many_connections", "too_many_streams", "too_many_bytes_in_flight", "beyond_lookback",
+    "too_many_connections", "too_many_streams", "too_many_bytes_in_flight", "busy",
+    "beyond_lookback",
     OTHER,
 )  # fmt: skip
 _REFUSED = (401, 403, 410, 429)

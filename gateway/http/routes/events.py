@@ -11,14 +11,15 @@ from aiohttp import web
 
 from gateway.access.credentials.token import looks_like_token
 from gateway.access.keys.key import Key
-from gateway.access.usage.access import PULLED, READ, Access
-from gateway.cursor import distance, format_cursor
+from gateway.access.usage.access import PULLED, READ
+from gateway.cursor import advance, format_cursor
 from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE, cloudevents_batch
 from gateway.formats.registry import NATIVE
-from gateway.http.query.position import find_begin
-from gateway.http.query.query import Query, parse_by_id, parse_page
+from gateway.http.pages.around import Around, events_around
+from gateway.http.pages.search import PageSearch
+from gateway.http.query.query import parse_by_id, parse_page
 from gateway.http.request.access_logging import log_out_of_scope, log_query
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES
@@ -31,11 +32,10 @@ from gateway.http.request.consumer_access import (
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.accept import accepts_gzip, best_kind
 from gateway.http.response.answer import Answer
-from gateway.http.response.answers import PageAnswer
+from gateway.http.response.answers import AroundAnswer, PageAnswer
 from gateway.http.response.problem import key_in_url
-from gateway.ingest.gateway_event import ACCESS
 from gateway.log.bound_view import bound_view
-from gateway.log.ports import FOUND_EVENTS, RetentionExceeded
+from gateway.log.ports import FOUND_EVENTS
 from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.formatting import format_in_slices
 from gateway.streaming.live.filter_charges import EXCEEDED
@@ -43,18 +43,11 @@ from gateway.streaming.live.interest import StreamQuery
 from gateway.wire.formatted import as_json
 from gateway.wire.framing import control_json
 
-# Events per read, least and most.
-_LEAST_READ_EVENTS, _READ_EVENTS = 50, 1000
-# A page of large events ends before its limit, because it is held in memory.
-_PAGE_BYTES = 4 << 20
-_LEAST_PAGE_BYTES = 4096
 # Bytes from which compression gains something, and from which a thread does it.
 _WORTH_COMPRESSING = 1024
 _COMPRESS_AT_ONCE = 32 * 1024
 # Tenants named for an id of several events.
 _MOST_TENANTS = 100
-# Seconds after which a page that finds little ends; its cursor has moved.
-_SCAN_SECONDS = 2.0
 # Type of an event in a format that is not JSON.
 _TEXT = "text/plain; charset=utf-8"
 
@@ -68,28 +61,33 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
     name = "cloudevents" if kind == BATCH_TYPE else query.format
     format = context.wires.formats[name or "native"]
     most = admission.most_events(request)
-    if query.filter is not None and query.filter.counted:
+    if query.condition is not None and query.condition.counted:
         refuse_costly(context, key)
     query = msgspec.structs.replace(query, limit=min(query.limit or 0, most))
     bound = await bound_view(context.log, view, context.clock.now())
-    stream_query = StreamQuery(query.wanted, bound, query.filter)
+    stream_query = StreamQuery(query.wanted, bound, query.condition)
     notice = log_query(access, request.query.items(), query, view)
     consumed: ConsumerPage | None = None
     if query.consumer is not None:
         consumed = await begin_page(request, admission, query, bound)
         query = with_position(query, consumed)
     selector = EventSelector(stream_query, context.work, key.id, context.work.filters.request_steps)
-    events, reached, gap = await _collect(request, query, stream_query, selector, admission)
-    encoded = [event.json for event in events]
+    found = await PageSearch(request, query, stream_query, selector, admission).run()
+    gap = found.gap
+    encoded = [event.json for event in found.events]
     if format is not NATIVE:
         encoded = await format_in_slices(format, encoded, context.work.slices(key.id))
         admission.holding(request).take(sum(map(len, encoded)))
     # Searching may have taken long.
-    events, reached = await admission.deliver(events, reached)
+    events, position = await admission.deliver(found.events, found.position)
     del encoded[len(events) :]
-    access.action, access.end = PULLED, reached
-    cursor = format_cursor(context.log.epoch, reached)
-    has_more = reached < context.log.head
+    access.action = PULLED
+    if query.ending.newest_first:
+        access.begin = advance(position, -1)
+    else:
+        access.end = position
+    cursor = format_cursor(context.log.epoch, position)
+    has_more = found.has_more or len(events) < len(found.events)
     notice, lease = _exceeded(selector.cost.exceeded) or notice, ""
     if consumed is not None:
         lease, repeated = await give_page(request, consumed, events, cursor)
@@ -128,15 +126,16 @@ def _page(request: web.Request, body: bytes, kind: str, headers: dict[str, str])
     return response
 
 
-async def by_id(request: web.Request, context: Context, admission: Admission) -> Answer:
+async def by_id(request: web.Request, context: Context, admission: Admission) -> web.StreamResponse:
     """`GET /v1/events/{id}`."""
     key, view, access = admission.key, admission.view, admission.access
     admission.most_events(request)
-    tenant, chosen = parse_by_id(request.query.items())
+    tenant, chosen, around = parse_by_id(request.query.items())
     kind = _kind_of_one(request, chosen, context)
     format = context.wires.formats["cloudevents" if kind == EVENT_TYPE else chosen or "native"]
     event_id = request.match_info["id"]
-    project = (await bound_view(context.log, view, context.clock.now())).projection()
+    bound = await bound_view(context.log, view, context.clock.now())
+    project = bound.projection()
     found: Event | None = None
     tenants: list[str] = []
     hidden_categories: set[str] = set()
@@ -169,69 +168,36 @@ async def by_id(request: web.Request, context: Context, admission: Admission) ->
             code="ambiguous_id",
             tenants=sorted(tenants),
         )
+    access.action, access.about = READ, f"event:{found.tenant}/{event_id}"
+    if around is not None:
+        beside = await events_around(request, admission, bound, found, around)
+        return await _with_others(request, admission, found, beside, chosen or "native")
     admission.holding(request).take(len(found.json))
     admission.charge([len(found.json)])
-    access.action, access.about = READ, f"event:{found.tenant}/{event_id}"
     return Answer(format.encode(found.json), kind if format.json else _TEXT)
 
 
-async def _collect(
-    request: web.Request,
-    query: Query,
-    stream_query: StreamQuery,
-    selector: EventSelector,
-    admission: Admission,
-) -> tuple[list[Event], int, dict[str, Any] | None]:
-    """Read until the page is full or the head is reached, or until time or the filter's budget is
-    spent.
-
-    The page also ends when the key may hold no more bytes; one without any is refused.
-    """
-    context, access, holding = request.app[CONTEXT], admission.access, admission.holding(request)
-    log, clock = context.log, context.clock
-    holding.take(_LEAST_PAGE_BYTES)
-    begin = await find_begin(log, query, stream_query.view.begin)
-    access.begin, access.behind = begin.offset, distance(begin.offset, log.head)
-    hint = stream_query.scan_hint()
-    limit = query.limit or 0
-    began = clock.monotonic()
-    # Usually most events are chosen. Otherwise reads grow.
-    at_once = max(_LEAST_READ_EVENTS, min(limit, _READ_EVENTS))
-    events: list[Event] = []
-    size = 0
-    reached = begin.offset
-    while True:
-        while reached < log.head and len(events) < limit:
-            try:
-                page = await log.read(reached, log.head, limit=at_once, hint=hint)
-            except RetentionExceeded:
-                # Retention deleted the next events; the page ends here.
-                if events:
-                    return events, reached, begin.gap
-                begin = await find_begin(log, query, stream_query.view.begin)
-                reached = access.begin = begin.offset
-                continue
-            at_once = min(2 * at_once, _READ_EVENTS)
-            chosen, looked = await selector.select(page.events)
-            room = limit - len(events)
-            events += chosen[:room]
-            reached = page.reached_by(looked)
-            if len(chosen) > room:
-                reached = events[-1].offset
-            more = sum(len(event.json) for event in chosen)
-            size += more
-            if not holding.grow(more) or selector.exhausted or size > _PAGE_BYTES:
-                return events, reached, begin.gap
-            if clock.monotonic() - began > _SCAN_SECONDS:
-                return events, reached, begin.gap
-        left = query.wait - (clock.monotonic() - began)
-        enough = len(events) >= limit or any(_is_news(event, access) for event in events)
-        if enough or left <= 0 or not context.ready:
-            return events, reached, begin.gap
-        await _growth(context, reached, left)
-        if not await admission.renew(request):
-            # The events were chosen by the earlier view: search again.
-            return [], begin.offset, begin.gap
+async def _with_others(
+    request: web.Request, admission: Admission, event: Event, beside: Around, format_name: str
+) -> web.Response:
+    """Answer with an event and those beside it, as many as the key may be sent."""
+    context = request.app[CONTEXT]
+    format = context.wires.formats[format_name]
+    # The nearest first: what exceeds the limits of the key is left out.
+    nearest = [event, *beside.before[::-1], *beside.after]
+    admission.holding(request).take(len(event.json))
+    encoded = await format_in_slices(
+        format, [one.json for one in nearest], context.work.slices(admission.key.id)
+    )
+    await admission.recheck()
+    sent = admission.charge([len(one.json) for one in nearest])
+    shown = [msgspec.Raw(one) for one in as_json(format, encoded[:sent])]
+    before = len(beside.before)
+    answer = AroundAnswer(
+        shown[0], shown[1 : 1 + before][::-1], shown[1 + before :],
+        beside.complete and sent == len(nearest),
+    )  # fmt: skip
+    return _page(request, msgspec.json.encode(answer), "application/json", {})
 
 
 def refuse_costly(context: Context, key: Key) -> None:
@@ -252,18 +218,6 @@ def _exceeded(events: int) -> dict[str, Any] | None:
     if not events:
         return None
     return {"code": "filter_cost_exceeded", "events": events, "detail": EXCEEDED}
-
-
-def _is_news(event: Event, access: Access) -> bool:
-    """Whether an event ends the wait; records of the key's own pulls always would."""
-    return not (
-        event.category == ACCESS and event.action == PULLED and event.actor == access.key_id
-    )
-
-
-async def _growth(context: Context, beyond: int, seconds: float) -> None:
-    """Wait until the log grows beyond an offset, the time is over, or the gateway stops."""
-    await context.appends.until(lambda: context.log.head > beyond or not context.ready, seconds)
 
 
 def _kind(request: web.Request, format: str | None, context: Context) -> str:

@@ -16,7 +16,7 @@ from aiohttp import web
 from gateway.access.credentials.ticket import StreamCookie
 from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import OPENED
-from gateway.cursor import distance, format_cursor, parse_cursor
+from gateway.cursor import distance, earlier, format_cursor, parse_cursor
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.http.connection.handoff import (
     HandedOff,
@@ -27,8 +27,9 @@ from gateway.http.connection.handoff import (
 )
 from gateway.http.connection.stream_connection import StreamConnection
 from gateway.http.connection.websocket_connection import RECEIVED_BYTES, WebSocketConnection
-from gateway.http.query.position import Begin, count_events, find_begin
+from gateway.http.query.position import Begin, count_events, end_of, find_begin
 from gateway.http.query.query import Query
+from gateway.http.query.range import OPEN
 from gateway.http.request import stream_access
 from gateway.http.request.access_logging import log_query
 from gateway.http.request.consumer_access import (
@@ -49,11 +50,13 @@ from gateway.wire.websocket_writer import PlainWebSocket
 
 
 class _Held(NamedTuple):
-    """What is held for a stream: a place among those of its key, its pace, and its consumer."""
+    """What is held for a stream: a place among those of its key, its pace, its consumer, and the
+    offset of its `until`."""
 
     place: Lease | None
     pacer: DeliveryPacer | None
     reader: ConsumerReader | None
+    end: int | None = None
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -72,7 +75,7 @@ async def _open(
     asked, context = await coming, request.app[CONTEXT]
     opening, query, key = asked.opening, asked.query, asked.opening.admission.key
     view = await bound_view(context.log, opening.admission.view, context.clock.now())
-    stream_query = StreamQuery(query.wanted, view, query.filter)
+    stream_query = StreamQuery(query.wanted, view, query.condition)
     access = opening.admission.access
     notice = log_query(access, opening.pairs, query, opening.admission.view)
     if not context.ready:
@@ -110,7 +113,9 @@ async def _open(
             unless_opened.callback(context.consumers.give_up, reader.row)
             begin = msgspec.structs.replace(begin, offset=begin_of(reader.row, view))
         async with stream_access.spend_ticket(request, ticket) if ticket else nullcontext():
-            await _take(request, asked, interest, begin, _Held(place, pacer, reader))
+            # Events that come before the stream is taken over belong to it, if it has no end.
+            end = None if query.ending == OPEN else await end_of(context.log, query.ending)
+            await _take(request, asked, interest, begin, _Held(place, pacer, reader, end))
         unless_opened.pop_all()
     return HandedOff()
 
@@ -162,6 +167,8 @@ async def _take(
     if held.reader is not None:
         context.consumers.refuse_overtaken(held.reader)
     until = None if query.follow else context.log.head
+    if until is not None and held.end is not None:
+        until = earlier(until, held.end)
     if opening.cookie is not None and opening.cookie.until:
         until = parse_cursor(opening.cookie.until)[1]
     websocket = isinstance(wire, PlainWebSocket)

@@ -174,7 +174,8 @@ ROUTES: tuple[Route, ...] = (
           parameters=query(PAGE, limit={"schema": PAGE_LIMIT})),
     # Ids may contain slashes.
     Route("GET", "/v1/events/{id:.+}", events.by_id, ("pull",), "event", "One event.",
-          {200: says("The event.", content={JSON: {"schema": named("Event")},
+          {200: says("The event; with `around` it is one member of the answer.",
+                     content={JSON: {"schema": {"anyOf": [named("Event"), named("Around")]}},
                                             EVENT_TYPE: {"schema": {"type": "object"}},
                                             "text/plain": {"schema": TEXT}})},
           problems=(404, 409), tag="events",

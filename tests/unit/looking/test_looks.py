@@ -33,17 +33,18 @@ def test_each_number_bounds_a_look(spent: dict[str, Any], cut: bool) -> None:
     look.begin(0.0)
     look.spend(**spent)
     assert look.is_over(1.0) == look.cut == cut
-    room = look.room(viewed="viewed" in spent, rendered="rendered" in spent)
-    assert room == 1
 
 
 def test_a_look_has_the_room_of_its_tightest_bound() -> None:
     look = Look("count", BOUNDS)
-    assert look.room() == 100
-    assert look.room(viewed=True) == 50
-    assert look.room(viewed=True, rendered=True) == 10
-    look.spend(95, viewed=1)
-    assert look.room(viewed=True) == 5
+    assert look.room == 100
+    assert look.events(200) == 200
+    assert look.events(200, viewed=True) == 50
+    assert look.events(200, viewed=True, rendered=True) == 10
+    look.spend(95, viewed=1, rendered=10)
+    assert look.room == 5
+    assert look.events(200, viewed=True) == 49
+    assert look.events(200, rendered=True) == 1
 
 
 def test_the_time_of_a_look_is_that_between_begin_and_end() -> None:
