@@ -16,7 +16,8 @@ from gateway_client import Answer, event, key_id
 from gateways import Gateway
 from use_record import about, told
 
-from gateway.http.routes import document, events
+from gateway.http.pages import search
+from gateway.http.routes import document
 from tests.support.machine_time import patience
 
 ACTIONS = ["stream", "pull", "ingest", "keys.admin", "usage.read"]
@@ -246,14 +247,14 @@ async def test_a_page_that_waited_shows_nothing_of_what_its_key_has_lost_since(
     key = await gateway.mint(roles=["pulls"])
     await gateway.pull(key)
     await gateway.context.access_log.flush()
-    wait = events._growth
+    wait = search._growth
 
     async def narrowed_then_grown(*arguments: Any) -> None:
         await put("auth")
         await gateway.send(event(id="wakes"))
         await wait(*arguments)
 
-    monkeypatch.setattr(events, "_growth", narrowed_then_grown)
+    monkeypatch.setattr(search, "_growth", narrowed_then_grown)
     # The records of its own pulls end no wait.
     page = await gateway.pull(key, category="gateway.access", actor=key_id(key), wait="30")
     assert (page["events"], page["has_more"]) == ([], True)
