@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gateway.event import MAX_EVENT_BYTES, Event
+from gateway.event import MAX_EVENT_BYTES, Draft, Event
 from gateway.filters.scope import EVERYTHING, Scope
+from gateway.ingest.decode import decode_events
+from gateway.ingest.ids import new_ids
 from gateway.log.ports import Log, RetentionExceeded, ScanHint
 from tests.contract.test_log_reading import (
     FRESH_LOG,
@@ -23,6 +26,7 @@ from tests.contract.test_log_reading import (
     wants,
 )
 from tests.support.examples import examples
+from tests.support.memory_log import MemoryLog
 
 if TYPE_CHECKING:
     from tests.conftest import FakeClock
@@ -190,3 +194,45 @@ async def test_retention_that_overtakes_a_reader_leaves_no_hole_and_ends_it(
         if len(seen) == 20:
             await trimming
     assert seen == list(range(300, 300 - len(seen), -1))
+
+
+HOLDING = (
+    '{"x":"Needle_1"}', '{"x":"a NEEDLE_1 b"}', r'{"x":"\u004eeedle_1"}', r'{"x":"n\u0065edle_1"}',
+)  # fmt: skip
+NOT_HOLDING = ('{"x":"needleX1"}', '{"x":"needle%1"}', '{"x":"nee","y":"dle_1"}', '{"x":"\u212a"}')
+
+
+async def test_needles_leave_out_only_what_holds_them_in_no_way(log: Log) -> None:
+    def draft(name: str, data: str) -> Draft:
+        head = {"id": name, "category": "auth", "action": "a"}
+        raw = orjson.dumps(head)[:-1] + b',"data":' + data.encode() + b"}"
+        return decode_events([raw], new_ids(lambda: 0.0))[0]
+
+    drafts = [draft(f"in{n}", data) for n, data in enumerate(HOLDING)]
+    drafts += [draft(f"out{n}", data) for n, data in enumerate(NOT_HOLDING)]
+    drafts += [draft(f"hay{n}", '{"x":"hay"}') for n in range(100)]
+    await log.append([drafts])
+    everything = Scope(category=("**",), reserved=False)
+    hint = ScanHint(EVERYTHING, (everything,), needles=("needle_1",))
+    there = (await log.read(0, log.head, limit=1000, hint=hint)).events
+    back = await backwards(log, 0, log.head, hint)
+    for events in (there, back[::-1]):
+        names = [event.members()["id"] for event in events]
+        assert [name for name in names if name.startswith("in")] == ["in0", "in1", "in2", "in3"]
+        if not isinstance(log, MemoryLog) and events is there:
+            assert len(names) == len(HOLDING), names
+    # Where SQL means more than the scopes, the bytes of what lies outside are not looked at.
+    loose = ScanHint(EVERYTHING, (Scope(category=("*.b", "auth")),), needles=("needle_1",))
+    assert len((await log.read(0, log.head, limit=1000, hint=loose)).events) == len(drafts)
+
+
+@pytest.mark.parametrize("word", ["2026", "10:0", "t1", "5z", "00"])
+async def test_words_that_may_stand_in_times_are_no_needles_where_these_are_not_stored(
+    log: Log, draft: MakeDraft, word: str
+) -> None:
+    await log.append([[draft(id=f"e{n}") for n in range(100)]])
+    every = await forwards(log, 0, log.head)
+    holding = [one.offset for one in every if word.encode() in one.json[40:].lower()]
+    hint = ScanHint(EVERYTHING, OPEN, needles=(word,))
+    found = offsets(await log.read(0, log.head, limit=1000, hint=hint))
+    assert set(holding) <= set(found)

@@ -61,9 +61,9 @@ SIZES = """
 SELECT count(*), sum(length(body)), max(length(body)) FROM event WHERE offset > ? AND offset <= ?
 """
 
-# The body is a BLOB of UTF-8; LIKE takes letters of ASCII alone as equal in either case.
+# LIKE takes letters of ASCII alone as equal in either case; of a BLOB it is never true here.
 NEEDLES = NeedleSql(
-    "body LIKE ? ESCAPE '\\'",
+    "CAST(body AS TEXT) LIKE ? ESCAPE '\\'",
     "instr(body, X'5C')",
     lambda needle: "%" + re.sub("([%_])", r"\\\1", needle) + "%",
 )
