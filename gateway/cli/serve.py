@@ -27,7 +27,8 @@ Examples:
 
 At the first start on a data folder a first admin key is printed, once; where what
 is printed ends up in a log, set keys.first_key to "file".
-SIGTERM and Ctrl-C end all streams with their cursors and stop.
+SIGTERM and Ctrl-C end all streams with their cursors and stop. SIGHUP has the
+certificate read again, where there is one, and stops otherwise.
 """
 
 
@@ -60,6 +61,7 @@ def serve(
     settings = load(config_file, os.environ, flags)
     configure_logs(settings.log.level, settings.log.format)
     _name_empty(settings)
+    _warn_of_plain_text(settings)
     if settings.server.workers == 1:
         run(_serve(settings, demo))
     else:
@@ -79,6 +81,16 @@ def _name_empty(settings: Settings) -> None:
             )
 
 
+def _warn_of_plain_text(settings: Settings) -> None:
+    """Warn of an address that others can reach without TLS."""
+    import logging
+
+    from gateway.settings.server import PLAIN_TEXT_WARNING
+
+    if settings.server.is_readable_on_the_way:
+        logging.getLogger(__name__).warning("server.host: %s", PLAIN_TEXT_WARNING)
+
+
 async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -> None:
     import asyncio
     import signal
@@ -89,17 +101,22 @@ async def _serve(settings: Settings, demo: bool, worker: Worker | None = None) -
     from gateway.runtime.process.collector import Collector
     from gateway.runtime.process.memory import give_back_memory
     from gateway.runtime.process.threads import start_threads
-    from gateway.runtime.supervisor import endings
+    from gateway.runtime.supervisor import endings, reloads
     from gateway.tasks import stop as stop_tasks
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     # Ctrl-C and the end of a terminal reach all processes; the supervisor heeds them for all.
-    for number in (signal.SIGTERM,) if worker is not None else endings():
+    for number in (signal.SIGTERM,) if worker is not None else endings(settings):
         loop.add_signal_handler(number, stop.set)
+    if reloads(settings) and worker is None:
+        # While it starts it reads the files anyway.
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
     start_threads()
     async with running(settings, worker=worker, stop=stop) as gateway:
         clock, tasks = gateway.context.clock, gateway.context.tasks
+        if gateway.context.certificates is not None:
+            loop.add_signal_handler(signal.SIGHUP, gateway.context.certificates.reload)
         collector = Collector()
         collector.begin()
         tasks.keep("collector", partial(collector.run, clock))

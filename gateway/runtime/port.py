@@ -5,16 +5,24 @@ from __future__ import annotations
 import logging
 import socket
 from contextlib import AsyncExitStack
+from functools import partial
 
 from aiohttp import web
 
+from gateway.errors import GatewayError
 from gateway.http.app import make_app, make_metrics_app
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.request_connection import MOST_LINE, Runner
+from gateway.http.framework.aiohttp_internals import Protect
 from gateway.http.intake.single_events import SINGLE_EVENTS
 from gateway.http.request.context import Context
+from gateway.http.tls.certificate import CertificateRefused
+from gateway.http.tls.certificates import Certificates
+from gateway.oversight.detection.finding import CERTIFICATE_REFUSED
+from gateway.oversight.detection.signals import Signal
 from gateway.runtime.process.listening import SharedAddress
 from gateway.settings.declarations import Settings
+from gateway.tasks import stop as stop_tasks
 
 # Connections that wait in the kernel, and how many are accepted before other work has its turn.
 _BACKLOG = 4096
@@ -30,12 +38,23 @@ async def open_port(
     """Listen on `sockets`, or on the address of the settings, until the stack unwinds; return the
     URL.
 
-    Raises `GatewayError` if the address is in use.
+    Raises `GatewayError` if the address is in use, or the certificate cannot be used.
     """
     server = context.settings.server
     address = SharedAddress(server.host, server.port)
-    runner = await _runner(context, stack, make_app(context), context.connections)
-    return await _listen(runner, address, sockets)
+    certificates = None
+    if server.tls.certificate:
+        certificates = context.certificates = Certificates(
+            server.tls, context.clock, partial(_record_refused, context)
+        )
+        following = context.tasks.keep("certificates", certificates.run)
+        stack.push_async_callback(stop_tasks, [following])
+    runner = await _runner(
+        context, stack, make_app(context), context.connections,
+        certificates.protect if certificates is not None else None,
+    )  # fmt: skip
+    url = await _listen(runner, address, sockets)
+    return url if certificates is None else url.replace("http:", "https:", 1)
 
 
 def metrics_address(settings: Settings) -> SharedAddress | None:
@@ -65,7 +84,11 @@ async def open_metrics_port(
 
 
 async def _runner(
-    context: Context, stack: AsyncExitStack, app: web.Application, connections: Connections
+    context: Context,
+    stack: AsyncExitStack,
+    app: web.Application,
+    connections: Connections,
+    protect: Protect | None = None,
 ) -> Runner:
     runner = Runner(
         app,
@@ -78,10 +101,21 @@ async def _runner(
         max_field_size=MOST_LINE,
         keepalive_timeout=context.settings.server.keepalive,
         shutdown_timeout=1.0,
+        protect=protect,
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     return runner
+
+
+async def _record_refused(context: Context, refused: CertificateRefused) -> None:
+    """Add a finding of a certificate that is refused."""
+    data = {"reason": refused.members["reason"], "setting": refused.members["setting"]}
+    signal = Signal(CERTIFICATE_REFUSED, context.clock.now(), 1, data)
+    try:
+        await context.detector.findings.add(signal, "")
+    except GatewayError as error:
+        _LOGGER.warning("the finding of the refused certificate is not kept: %s", error.detail)
 
 
 async def _listen(

@@ -55,11 +55,21 @@ class _Failed(msgspec.Struct):
     exit_code: int
 
 
-def endings() -> set[signal.Signals]:
-    """Signals that end the gateway, after its streams."""
+def endings(settings: Settings) -> set[signal.Signals]:
+    """Signals that end the gateway, after its streams.
+
+    SIGHUP is one of them unless it has certificates read again, or the gateway was started with
+    `nohup` and is to outlive the terminal.
+    """
     ends = {signal.SIGTERM, signal.SIGINT}
-    # A gateway started with `nohup` is to outlive the terminal.
-    return ends if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else ends | {signal.SIGHUP}
+    if reloads(settings) or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return ends
+    return ends | {signal.SIGHUP}
+
+
+def reloads(settings: Settings) -> bool:
+    """Whether SIGHUP has the gateway read its certificates again."""
+    return bool(settings.server.tls.certificate)
 
 
 Work = Callable[[Worker], Coroutine[Any, Any, None]]
@@ -123,7 +133,9 @@ class _Supervisor:
         self._processes = [_Process(number, address.bind()) for number in range(workers)]
         self._selector = selectors.DefaultSelector()
         self._greeted = False
-        self._asked_to_stop = False
+        self._endings = endings(settings)
+        self._reloads = reloads(settings)
+        self._asked_to_stop = self._asked_to_reload = False
         self._stopping = False
         # Time when workers that still run are killed.
         self._deadline: float | None = None
@@ -134,8 +146,10 @@ class _Supervisor:
         wake.setblocking(False)
         waker.setblocking(False)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-        for number in endings():
+        for number in self._endings:
             signal.signal(number, self._on_signal)
+        if self._reloads:
+            signal.signal(signal.SIGHUP, self._on_reload)
         self._selector.register(wake, selectors.EVENT_READ)
         # Present objects stay unchanged in every worker, so their memory is shared.
         gc.collect()
@@ -150,12 +164,24 @@ class _Supervisor:
                     self._hear(key.data)
             if self._asked_to_stop:
                 self._stop()
+            if self._asked_to_reload:
+                self._reload()
             self._do_what_is_due()
         if self._failure is not None:
             raise self._failure
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked_to_stop = True
+
+    def _on_reload(self, number: int, frame: FrameType | None) -> None:
+        self._asked_to_reload = True
+
+    def _reload(self) -> None:
+        """Pass SIGHUP on; a worker that is starting reads the files anyway."""
+        self._asked_to_reload = False
+        for process in self._processes:
+            if process.control is not None and process.ready_at:
+                os.kill(process.pid, signal.SIGHUP)
 
     # Starting
 
@@ -164,12 +190,12 @@ class _Supervisor:
         process.said = b""
         ours, theirs = socket.socketpair()
         # Blocked in the child until it has handlers of its own.
-        signal.pthread_sigmask(signal.SIG_BLOCK, endings())
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._endings)
         process.pid = os.fork()
         if process.pid == 0:
             ours.close()
             self._become_worker(process, theirs)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, endings())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._endings)
         theirs.close()
         process.control = ours
         self._selector.register(ours, selectors.EVENT_READ, process)
@@ -184,7 +210,7 @@ class _Supervisor:
             # Ctrl-C and the end of a terminal reach all its processes; the supervisor decides.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, endings())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._endings)
             self._selector.close()
             for other in self._processes:
                 if other is not process:

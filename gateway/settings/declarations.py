@@ -36,6 +36,7 @@ from gateway.settings.look import LookSettings
 from gateway.settings.metrics import MetricsSettings
 from gateway.settings.oversight import AccessLogSettings, DetectionSettings
 from gateway.settings.server import ServerSettings
+from gateway.settings.tls import TlsSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -313,9 +314,18 @@ SECTIONS: dict[str, Any] = {
     if part.name not in ("given", "declared_destinations", "declared_sources")
     and "setting" not in part.metadata
 }
+# Sections within sections, by their whole names.
+SUBSECTIONS: dict[str, Any] = {"server.tls": TlsSettings}
+TABLES: dict[str, Any] = {
+    path: of
+    for name, section in SECTIONS.items()
+    for path, of in [
+        (name, section), *((p, of) for p, of in SUBSECTIONS.items() if p.startswith(f"{name}."))
+    ]
+}  # fmt: skip
 DECLARED: dict[str, Setting] = {
     prefix + part.name: part.metadata["setting"]
-    for prefix, owner in [("", Settings), *((f"{name}.", of) for name, of in SECTIONS.items())]
+    for prefix, owner in [("", Settings), *((f"{name}.", of) for name, of in TABLES.items())]
     for part in fields(owner)
     if "setting" in part.metadata
 }

@@ -13,7 +13,16 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import InvalidSetting
-from gateway.settings.declarations import DECLARED, NOT_ABOVE, NOT_BOTH, SECTIONS, Given, Settings
+from gateway.settings.declarations import (
+    DECLARED,
+    NOT_ABOVE,
+    NOT_BOTH,
+    SECTIONS,
+    SUBSECTIONS,
+    TABLES,
+    Given,
+    Settings,
+)
 from gateway.settings.kinds import LIST, TEXT, Setting, masked
 from gateway.settings.sources import Raw, env_name, from_environment, from_file, from_flags
 
@@ -31,9 +40,9 @@ def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, ob
     """
     given: dict[str, Given] = {}
     declared: dict[str, dict[str, dict[str, Any]]] = {section: {} for section in _NAMED_TABLES}
-    values: dict[str, dict[str, Any]] = {section: {} for section in ("", *SECTIONS)}
+    values: dict[str, dict[str, Any]] = {section: {} for section in ("", *TABLES)}
     for raw in chain(
-        from_file(config, [*SECTIONS, *_NAMED_TABLES]) if config else (),
+        from_file(config, [*TABLES, *_NAMED_TABLES]) if config else (),
         from_environment(environ),
         from_flags(flags),
     ):
@@ -44,6 +53,9 @@ def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, ob
             continue
         value, given[raw.path] = _checked(raw)
         values[section][name] = value
+    for path, of in SUBSECTIONS.items():
+        section, _, name = path.rpartition(".")
+        values[section][name] = of(**values[path])
     sections = {name: of(**values[name]) for name, of in SECTIONS.items()}
     settings = Settings(
         **values[""],
@@ -55,6 +67,7 @@ def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, ob
     _check_pairs(settings)
     _check_places(settings)
     _check_followed(settings)
+    _check_tls(settings)
     return settings
 
 
@@ -147,11 +160,11 @@ def _nearest(raw: Raw) -> str | None:
     by_leaf = dict(leaves)
     if leaf in by_leaf:
         return by_leaf[leaf]
-    if section in SECTIONS:
+    if section in TABLES:
         # Compared without the section, which would make all its names similar.
         by_leaf = {one: name for one, name in leaves if name.startswith(section + ".")}
     else:
-        names = [*DECLARED] if raw.is_variable or section else [*DECLARED, *SECTIONS]
+        names = [*DECLARED] if raw.is_variable or section else [*DECLARED, *TABLES]
         if like := get_close_matches(path, names, 1):
             return like[0]
     like = get_close_matches(leaf, by_leaf, 1)
@@ -204,9 +217,34 @@ def _check_followed(settings: Settings) -> None:
     )
 
 
+def _check_tls(settings: Settings) -> None:
+    """Refuse half of a pair, and an address that others can reach without TLS where it is
+    required."""
+    server, tls, given = settings.server, settings.server.tls, settings.given
+    if tls.certificate and not tls.key:
+        path, reason = "server.tls.certificate", "needs server.tls.key, the file of its private key"
+    elif tls.key and not tls.certificate:
+        path, reason = "server.tls.key", "is the key of server.tls.certificate: set that, too"
+    elif tls.client_ca and not tls.certificate:
+        path = "server.tls.client_ca"
+        reason = "verifies clients over TLS: set server.tls.certificate and server.tls.key, too"
+    elif tls.required and server.is_readable_on_the_way:
+        path = "server.tls.required"
+        reason = (
+            f"others can reach {server.host}, and keys would go in plain text: set "
+            "server.tls.certificate and server.tls.key, or name the proxy that ends TLS in "
+            "server.trusted_proxies, or listen on 127.0.0.1"
+        )
+    else:
+        return
+    raise InvalidSetting(
+        f"{path}: {reason} ({given[path].origin})", setting=path, origin=given[path].origin
+    )
+
+
 def _by_section() -> Iterator[tuple[str, str, dict[str, Setting]]]:
-    for section in ("", *SECTIONS):
-        about = SECTIONS[section].__doc__ if section else ""
+    for section in ("", *TABLES):
+        about = TABLES[section].__doc__ if section else ""
         inside = {
             p.rpartition(".")[2]: one
             for p, one in DECLARED.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.settings.kinds import (
@@ -18,12 +18,17 @@ from gateway.settings.kinds import (
     check_secret,
     setting,
 )
+from gateway.settings.tls import TlsSettings
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
 _SLOW_PEER = "slow peers would hold connections for nothing"
 _MEMORY = "it is held in memory"
+PLAIN_TEXT_WARNING = (
+    "others can reach the address, and keys and events go over it in plain text: set "
+    "server.tls.certificate, or name the proxy that ends TLS in server.trusted_proxies"
+)
 
 
 @dataclass(frozen=True)
@@ -153,3 +158,21 @@ class ServerSettings:
         check=check_secret,
         secret=True,
     )
+    tls: TlsSettings = field(default_factory=TlsSettings)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether other machines can reach the address, so that what is sent may be read on the
+        way: keys, events."""
+        from ipaddress import ip_address
+
+        try:
+            loopback = ip_address(self.host).is_loopback
+        except ValueError:
+            loopback = self.host == "localhost"
+        return not loopback
+
+    @property
+    def is_readable_on_the_way(self) -> bool:
+        """Whether the address is public with neither TLS nor a known proxy in front."""
+        return self.is_public and not self.tls.certificate and not self.trusted_proxies

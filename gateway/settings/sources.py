@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.errors import InvalidSetting
@@ -51,17 +51,26 @@ def from_file(config: Path, sections: Collection[str]) -> Iterator[Raw]:
         document = tomllib.loads(text)
     except ValueError as error:
         raise _syntax_error(config, text, str(error)) from None
-    for name, value in document.items():
-        if name not in sections:
-            yield Raw(name, value, _place(config, text, name))
+    yield from _of_table(document, sections, lambda *paths: _place(config, text, *paths))
+
+
+def _of_table(
+    table: Mapping[str, object],
+    sections: Collection[str],
+    place: Callable[..., str],
+    within: tuple[str, ...] = (),
+) -> Iterator[Raw]:
+    """Settings of a table and of the sections in it. `within`: its path, and those around it."""
+    for name, value in table.items():
+        path = f"{within[0]}.{name}" if within else name
+        if path not in sections:
+            yield Raw(path, value, place(path, *within))
         elif isinstance(value, dict):
-            for inner, inner_value in value.items():
-                path = f"{name}.{inner}"
-                yield Raw(path, inner_value, _place(config, text, path, name))
+            yield from _of_table(value, sections, place, (path, *within))
         else:
-            origin = _place(config, text, name)
+            origin = place(path, *within)
             raise InvalidSetting(
-                f"{name}: is a section, write [{name}] ({origin})", setting=name, origin=origin
+                f"{path}: is a section, write [{path}] ({origin})", setting=path, origin=origin
             )
 
 

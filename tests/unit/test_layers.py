@@ -102,6 +102,7 @@ ALLOWED = {
     "http/connection": (
         "settings wire access/limits streaming/live http/framework http/response http/pipelining"
     ),
+    "http/tls": "settings access/limits http/connection",
     "http/query": (
         "filters formats access/grants access/keys log looking streaming/consumers streaming "
         "oversight/detection"
@@ -111,7 +112,7 @@ ALLOWED = {
         "access/usage access/policy access/limits access access/administration log looking ingest "
         "ingest/sources streaming/live streaming/consumers streaming oversight/access_log "
         "oversight/detection oversight oversight/review delivery delivery/running http/response "
-        "http/connection http/query"
+        "http/connection http/tls http/query"
     ),
     "http/pages": (
         "filters access/usage access/policy ingest log looking streaming/live streaming http/query "
@@ -130,7 +131,7 @@ ALLOWED = {
         "http/response http/query http/request http/intake http/openapi"
     ),
     "http/routes": (
-        "filters formats wire access/credentials access/grants access/keys access/usage "
+        "settings filters formats wire access/credentials access/grants access/keys access/usage "
         "access/policy access/limits access/administration log ingest streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection oversight "
         "oversight/review delivery http/response http/connection http/query http/request "
@@ -151,8 +152,8 @@ ALLOWED = {
         "streaming/consumers streaming oversight/access_log oversight/detection oversight "
         "delivery/connect delivery/outlets delivery delivery/running adapters/files "
         "adapters/sqlite adapters/sqlite/delivery "
-        "adapters/postgres adapters/redis adapters/memory http/connection http/request "
-        "http/intake http/metrics http runtime/process"
+        "adapters/postgres adapters/redis adapters/memory http/framework http/connection http/tls "
+        "http/request http/intake http/metrics http runtime/process"
     ),
     "cli/base": (
         "settings scheduling access/credentials access/grants access/keys access/administration "

@@ -1,7 +1,7 @@
 """Connection of one stream: an asyncio protocol and a `StreamSink`.
 
-While the kernel accepts them, bytes go straight to the socket. The rest, and large parts, are
-queued here and written in turns; `write` tells when too many are queued.
+While the kernel accepts them, bytes go straight to the socket, or are encrypted for it. The rest,
+and large parts, are queued here and written in turns; `write` tells when too many are queued.
 """
 
 from __future__ import annotations
@@ -107,17 +107,16 @@ class StreamConnection(asyncio.Protocol):
     def write(self, data: bytes | memoryview) -> bool:
         if self._closing:
             return True
-        if self._descriptor < 0:
-            self.waited += len(data)
-            self._transport.write(data)
-            return self._transport.get_write_buffer_size() <= self._buffer_bytes
         sent = 0
         if self.clear and len(data) <= _PIECE_BYTES:
             sent = self._send([memoryview(data)])
-            if sent == len(data) or self._closing:
+            if self._closing:
                 return True
-        self._wait(memoryview(data)[sent:])
-        return self.unsent <= self._buffer_bytes
+            if self._blocked:
+                self.waited += self._transport.get_write_buffer_size()
+        if sent < len(data):
+            self._wait(memoryview(data)[sent:])
+        return self.clear or self.unsent <= self._buffer_bytes
 
     async def drained(self) -> None:
         while not self.clear and not self._closing:
@@ -150,7 +149,14 @@ class StreamConnection(asyncio.Protocol):
     # Queue
 
     def _send(self, parts: Sequence[memoryview]) -> int:
-        """Write to the socket what it accepts; return the number of bytes."""
+        """Write to the socket what it accepts; return the number of bytes.
+
+        A transport that encrypts accepts everything, and pauses writing if it holds bytes back.
+        """
+        if self._descriptor < 0:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            self._transport.write(data)
+            return len(data)
         try:
             return os.writev(self._descriptor, parts)
         except BlockingIOError:

@@ -71,21 +71,12 @@ class WebSocketConnection(StreamConnection):
         self.finish(b"", LAST_SECONDS)
         return False
 
-    def resume_writing(self) -> None:
-        if self._descriptor < 0 and self._pong is not None and not self._closing:
-            self._transport.write(self._pong)
-            self._pong = None
-        super().resume_writing()
-
     def _answer(self, pong: bytes) -> None:
         waiting = self._waiting
         if self.clear:
             self.write(pong)
             return
         earlier, self._pong = self._pong, memoryview(pong)
-        if self._descriptor < 0:
-            # The transport holds frames back, and reports when none is left.
-            return
         if waiting is None:
             self._wait(self._pong)
             return

@@ -6,6 +6,7 @@ aiohttp may change them in any minor version, so `pyproject.toml` pins it below 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from aiohttp.web_protocol import _ErrInfo
 from gateway.errors import GatewayError
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Protect = Callable[[asyncio.Protocol], asyncio.Protocol]
 # Parsed requests that wait for their handler: each a head, or an error, and a body.
 Waiting = Any
 
@@ -23,8 +25,8 @@ Waiting = Any
 class OwnConnectionRunner(web.AppRunner):
     """`AppRunner` whose connections are made by `connect`, and whose requests go to a handler.
 
-    `make_handle` is called once the application is frozen. Relies on `AppRunner._make_server`,
-    which starts the application and makes its server.
+    `protect` puts each connection behind TLS. `make_handle` is called once the application is
+    frozen. Relies on `AppRunner._make_server`, which starts the application and makes its server.
     """
 
     def __init__(
@@ -32,10 +34,12 @@ class OwnConnectionRunner(web.AppRunner):
         app: web.Application,
         connect: Callable[..., web.RequestHandler],
         make_handle: Callable[[], Handle],
+        protect: Protect | None = None,
         **options: Any,
     ) -> None:
         super().__init__(app, **options)
         self._connect = connect
+        self._protect = protect
         self._make_handle = make_handle
 
     async def _make_server(self) -> web.Server:
@@ -43,6 +47,7 @@ class OwnConnectionRunner(web.AppRunner):
         return _Server(
             self._connect,
             self._make_handle(),
+            self._protect,
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,
@@ -56,13 +61,19 @@ class _Server(web.Server):
     """
 
     def __init__(
-        self, connect: Callable[..., web.RequestHandler], handle: Handle, **options: Any
+        self,
+        connect: Callable[..., web.RequestHandler],
+        handle: Handle,
+        protect: Protect | None,
+        **options: Any,
     ) -> None:
         super().__init__(handle, **options)  # type: ignore[arg-type]
         self._connect = connect
+        self._protect = protect
 
-    def __call__(self) -> web.RequestHandler:
-        return self._connect(self, loop=self._loop, **self._kwargs)
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
+        connection = self._connect(self, loop=self._loop, **self._kwargs)
+        return connection if self._protect is None else self._protect(connection)
 
 
 class KeptWhileBusy(web.RequestHandler):

@@ -187,6 +187,9 @@ METRICS = (
     Metric("keys_unused", "gauge",
            "Keys that have not ended, were made more than 30 days ago, and not used since.",
            lambda c: c.inventory.unused, sum),
+    Metric("tls_expires_timestamp_seconds", "gauge",
+           "When the certificate of the listener expires, in seconds since 1970; 0 without TLS.",
+           lambda c: c.certificates.expires if c.certificates is not None else 0, min),
 )  # fmt: skip
 WORKER_METRICS = (
     WorkerMetric("worker_streams", "Open streams of each worker process.",

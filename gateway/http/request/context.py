@@ -27,6 +27,7 @@ from gateway.http.request.decoding import Decoder
 from gateway.http.request.in_flight import InFlight
 from gateway.http.request.limits import AppliedLimits
 from gateway.http.response.request_metrics import RequestMetrics
+from gateway.http.tls.certificates import Certificates
 from gateway.ingest.followed_table import FollowedTable
 from gateway.ingest.sources.catalog import Sources
 from gateway.ingest.writer import Writer
@@ -118,6 +119,8 @@ class Context:
     # Open files of the data folder, beside the log.
     files: tuple[KeptFile, ...] = ()
     tasks: Tasks = PLAIN
+    # Of the listener, if it speaks TLS.
+    certificates: Certificates | None = None
     # One scrape at a time, so that the event loop waits for one thread only.
     scrape: asyncio.Lock = field(default_factory=asyncio.Lock)
     ready: bool = False

@@ -10,11 +10,12 @@ from aiohttp import web
 from gateway.errors import Unavailable
 from gateway.http.receivers.elasticsearch_version import PRODUCT, VERSION, asks_for_version
 from gateway.http.request.admission import recheck
-from gateway.http.request.context import CONTEXT
+from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.accept import best_kind
 from gateway.http.response.problem import json_response
 from gateway.ingest.followed_table import FollowedTable
 from gateway.oversight.clock_watch import step_warning
+from gateway.settings.server import PLAIN_TEXT_WARNING
 from gateway.trusted_clock import TrustedClock
 
 # Body of `/openapi.json`.
@@ -59,6 +60,7 @@ async def readyz(request: web.Request) -> web.Response:
         *_about_clock(context.clock),
         *context.missing_peppers.lines(),
         *_about_followed(context.followed),
+        *_about_tls(context),
         "",
     ]
     return web.Response(text="\n".join(lines))
@@ -78,6 +80,14 @@ def _about_followed(table: FollowedTable | None) -> Iterator[str]:
     elif (waits := table.waits) is not None:
         whom = "a transaction" if waits.pid is None else f"the transaction of process {waits.pid}"
         yield f"rows of {table.name} have been waiting for {waits.seconds:.0f} s for {whom}"
+
+
+def _about_tls(context: Context) -> Iterator[str]:
+    """Problems of TLS, with which the gateway serves on."""
+    if context.settings.server.is_readable_on_the_way:
+        yield PLAIN_TEXT_WARNING
+    if context.certificates is not None:
+        yield from context.certificates.warnings()
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -22,6 +22,8 @@ INVALID_GRANT = "invalid_grant"
 UNREADABLE = "unreadable"
 # Of no key: the wall clock of the gateway was set.
 CLOCK_JUMP = "clock_jump"
+# Of no key: the files of the listener's certificate have changed to ones that cannot be used.
+CERTIFICATE_REFUSED = "certificate_refused"
 # An event could not be delivered to a key.
 EVENT_FAILED = "event_failed"
 # Nothing was delivered to a destination for minutes; or its receiver refuses events.
@@ -35,7 +37,7 @@ SIGNALS = (
     "dormant_woke", "new_network", "revoked_presented", "drained_presented", "deep_replay",
     "silent_consumer", "new_operator", "odd_hour", "id_conflict", VOLUME, REQUEST_VOLUME,
     INVALID_GRANT, UNREADABLE, CLOCK_JUMP, EVENT_FAILED, DESTINATION_FAILING, DESTINATION_REJECTING,
-    CONSUMER_STUCK, POSITION_AT_RISK,
+    CONSUMER_STUCK, POSITION_AT_RISK, CERTIFICATE_REFUSED,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600

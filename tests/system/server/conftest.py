@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
-def _settings(folder: Path, sections: dict[str, dict[str, Any]]) -> Settings:
+def settings_of(folder: Path, sections: dict[str, dict[str, Any]]) -> Settings:
     given = {
         name: of(**{**SHORT.get(name, {}), **sections.get(name, {})})
         for name, of in SECTIONS.items()
@@ -63,7 +63,7 @@ async def start(tmp_path: Path, session: aiohttp.ClientSession) -> AsyncIterator
     async with AsyncExitStack() as stack:
 
         async def start(clock: Clock | None = None, **sections: dict[str, Any]) -> Gateway:
-            settings = _settings(tmp_path, sections)
+            settings = settings_of(tmp_path, sections)
             started = await stack.enter_async_context(running(settings, clock))
             assert started.first_key is not None
             gateway = Gateway(started.url, started.first_key, session, started.context)
@@ -98,7 +98,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
     """One gateway for all tests of a module; see `gateway_of_module`."""
-    settings = _settings(tmp_path_factory.mktemp("shared"), {})
+    settings = settings_of(tmp_path_factory.mktemp("shared"), {})
     async with (
         aiohttp.ClientSession(auto_decompress=False) as session,
         running(settings, None) as started,

@@ -178,9 +178,20 @@ class GatewayClient:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         await asyncio.get_running_loop().sock_connect(sock, (self.host, self.port))
-        reader, writer = await asyncio.open_connection(sock=sock, limit=receive_buffer or 1 << 16)
+        reader, writer = await asyncio.open_connection(
+            sock=sock, limit=receive_buffer or 1 << 16, **self.tls_options()
+        )
         self._connections.append(writer)
         return reader, writer
+
+    def tls_options(self) -> dict[str, Any]:
+        """Options of bare connections to a gateway that speaks TLS."""
+        if not self.url.startswith("https:"):
+            return {}
+        # Not at the top: it takes long to load.
+        from tests.support.certificates import client_context
+
+        return {"ssl": client_context(), "server_hostname": self.host}
 
     def disconnect(self) -> None:
         """Close all bare connections."""

@@ -82,7 +82,9 @@ class Producer:
 
 @asynccontextmanager
 async def producer(gateway: Gateway) -> AsyncIterator[Producer]:
-    reader, writer = await asyncio.open_connection(gateway.host, gateway.port)
+    reader, writer = await asyncio.open_connection(
+        gateway.host, gateway.port, **gateway.tls_options()
+    )
     try:
         yield Producer(reader, writer)
     finally:
@@ -598,7 +600,9 @@ async def test_a_limited_key_is_limited_whatever_is_known(gateway: Gateway) -> N
 
 async def test_a_stopping_gateway_answers_what_it_has_taken(start_program: StartProgram) -> None:
     gateway = await start_program()
-    reader, writer = await asyncio.open_connection(gateway.host, gateway.port)
+    reader, writer = await asyncio.open_connection(
+        gateway.host, gateway.port, **gateway.tls_options()
+    )
     sender = Producer(reader, writer)
     await sender.post(gateway.user, one())
     acknowledged = 0

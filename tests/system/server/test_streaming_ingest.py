@@ -462,7 +462,9 @@ async def test_a_lenient_body_goes_on_behind_a_line_of_any_length(gateway: Gatew
 
 async def test_an_answer_without_chunks_ends_with_its_connection(gateway: Gateway) -> None:
     body = orjson.dumps(event())
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", gateway.port, **gateway.tls_options()
+    )
     head = [
         "POST /v1/events HTTP/1.0", f"Authorization: Bearer {gateway.user}", STREAMED,
         "Content-Type: application/x-ndjson", "Connection: keep-alive",

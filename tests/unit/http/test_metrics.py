@@ -75,6 +75,7 @@ def context(
         detector=detector,
         limits=limits,
         work=work,
+        certificates=None,
         connections=SimpleNamespace(open=0, refused=0, unfinished=0, refused_heads=0),
         in_flight=SimpleNamespace(held=0, refused=0),
         looks=Looks(LookBounds(), FakeClock()),

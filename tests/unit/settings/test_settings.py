@@ -65,6 +65,13 @@ def test_defaults_are_those_of_the_design() -> None:
         "pepper": "",
         "log_secret_file": "",
         "log_secret": "",
+        "tls": {
+            "certificate": "",
+            "key": "",
+            "client_ca": "",
+            "minimum": "1.2",
+            "required": False,
+        },
     }
     assert dataclasses.asdict(settings.store) == {
         "url": "",
@@ -236,7 +243,7 @@ def test_unknown_flag_names_the_nearest_setting() -> None:
         ("[server]\nprot = 1\n", "server.prot", "server.port"),
         ("[metrics]\nprot = 1\n", "metrics.prot", "metrics.port"),
         ("[stream]\nqueue_bytes = 1\n", "stream.queue_bytes", "ingest.queue_bytes"),
-        ("[server.tls]\ncert = 1\n", "server.tls", None),
+        ("[server.tls]\nkeys = 1\n", "server.tls.keys", "server.tls.key"),
         ('"od\\nd" = 1\n', "od\nd", None),
         ("[logging]\nlevel = 'info'\n", "logging", "log"),
     ],
