@@ -84,9 +84,11 @@ def answer(record: dict[str, Any], options: Mapping[str, str]) -> str | None:
         return "unknown"
     name = record.get("eventName")
     for member in ("responseElements", "serviceEventDetails", "additionalEventData"):
-        found = _said(inner(record, member, name)) if isinstance(name, str) else None
-        if found is not None:
-            return found
+        holder = record.get(member)
+        if isinstance(holder, dict) and isinstance(name, str):
+            found = _said(holder.get(name))
+            if found is not None:
+                return found
     return _state(record.get("serviceEventDetails"))
 
 
@@ -118,6 +120,8 @@ def federated_name(record: dict[str, Any], options: Mapping[str, str]) -> str | 
 
 def reason(record: dict[str, Any], options: Mapping[str, str]) -> str | None:
     """Error code and message."""
+    if "errorCode" not in record and "errorMessage" not in record:
+        return None
     parts = [text(record.get(member), 1024) for member in ("errorCode", "errorMessage")]
     return ": ".join(part for part in parts if part) or None
 
@@ -160,18 +164,24 @@ def _requested(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     bucket = inner(parameters, "bucketName")
     if service == "s3" and isinstance(bucket, str) and bucket:
         yield _target(urn("arn", f"aws:s3:::{bucket}"), "AWS::S3::Bucket")
-    known = _REQUESTED.get(service, {})
+    known = _REQUESTED.get(service)
+    if known is None:
+        return
     for holder in (parameters, *_items(parameters), *_items(record.get("responseElements"))):
-        for member in known.keys() & holder.keys() if isinstance(holder, dict) else ():
-            value = text(holder[member])
+        # In the order of the table, so that the same record makes the same event.
+        for member in known if isinstance(holder, dict) else ():
+            value = text(holder.get(member))
             if value is not None and not value.startswith("arn:"):
                 yield _by_id(record, service, known[member], value)
 
 
 def _items(parameters: Any) -> Iterator[Any]:
+    if not isinstance(parameters, dict):
+        return
     for name in _SETS:
-        items = inner(parameters, name, "items")
-        yield from items[:_MOST_ITEMS] if isinstance(items, list) else ()
+        if name in parameters:
+            items = inner(parameters, name, "items")
+            yield from items[:_MOST_ITEMS] if isinstance(items, list) else ()
 
 
 def _by_id(record: dict[str, Any], service: str, kind: str, name: str) -> dict[str, Any]:
@@ -188,6 +198,8 @@ def _by_id(record: dict[str, Any], service: str, kind: str, name: str) -> dict[s
 def _aggregated(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Resources in the statistics of an aggregated event."""
     summary = record.get("summary")
+    if summary is None:
+        return
     details = inner(summary, "details")
     dimensions = [inner(summary, "primaryDimension")]
     dimensions += details[:_MOST_ITEMS] if isinstance(details, list) else []

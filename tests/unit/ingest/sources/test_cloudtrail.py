@@ -233,3 +233,12 @@ def test_a_federated_user_is_not_named_after_who_issued_the_session(
 ) -> None:
     issuer = {"sessionContext": {"sessionIssuer": {"type": "IAMUser", "userName": "issuer"}}}
     assert event("s3", "GetObject", userIdentity=identity | issuer)["actor"]["name"] == name
+
+
+def test_targets_of_a_request_come_in_one_order_whatever_the_order_of_its_members() -> None:
+    named = {"keyName": "k", "subnetId": "s-1", "vpcId": "vpc-1", "volumeId": "v-1"}
+    at = f"arn:aws:ec2:eu-west-1:{ACCOUNT}:"
+    expected = [f"{at}{one}" for one in ("volume/v-1", "vpc/vpc-1", "subnet/s-1", "key-pair/k")]
+    for request in (named, dict(reversed(named.items()))):
+        found = event("ec2", "RunInstances", requestParameters=request)
+        assert [target["urn"] for target in found["targets"]] == expected
