@@ -332,17 +332,19 @@ def _mixed(found: list[dict[str, Any]]) -> list[Row]:
 
 
 def _sources(found: list[dict[str, Any]]) -> list[Row]:
-    return [
-        Row(
+    lines = []
+    for one in found:
+        remark = f"{one['mapped_us']:.1f} us a record"
+        what, least = (
             f"{one['source']}: records mapped / native events decoded",
-            one["throughput_of_native"],
-            "x",
-            AT_LEAST,
             one.get("least", 0.5),
-            f"{one['mapped_us']:.1f} us a record",
         )
-        for one in found
-    ]
+        lines.append(Row(what, one["throughput_of_native"], "x", AT_LEAST, least, remark))
+        if "of_bare" in one:
+            remark = f"{one['mapped_us']:.1f} us / {one['bare_us']:.2f} us"
+            what = f"{one['source']}: a record mapped / its members decoded and no more"
+            lines.append(Row(what, one["of_bare"], "x", AT_MOST, 5, remark))
+    return lines
 
 
 def _authorize(found: list[dict[str, Any]]) -> list[Row]:

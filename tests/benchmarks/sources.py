@@ -1,4 +1,5 @@
-"""Sources: what it costs to make an event of a record, beside decoding the same event.
+"""Sources: what it costs to make an event of a record, beside decoding the same event, and beside a
+bare decoding of the members that it is made of.
 
 Within this process: a request over a socket costs so much more that the part of interest would
 drown in it. Records and events are taken in turns, so that a busy machine slows both.
@@ -8,11 +9,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
@@ -21,6 +23,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from gateway.clock import SystemClock
 from gateway.http.receivers.log_mapping import LogMapping
 from gateway.ingest.decode import decode_event
+from gateway.ingest.mapping.definition import SourceDefinition, paths_of
+from gateway.ingest.mapping.path import Member
 from gateway.ingest.otlp.protobuf import PROTOBUF
 from gateway.ingest.reading import Record, read_records
 from gateway.ingest.sources.catalog import Sources, make_source, shipped
@@ -41,6 +45,26 @@ _COLUMNS = {
     "target.urn": "urn", "tenant": "org",
 }  # fmt: skip
 _NO_IDS = iter(())
+# By source: members that its functions read.
+_READ_BY_FUNCTIONS = {
+    "cloudtrail": (
+        "eventSource", "eventName", "eventType", "awsRegion", "recipientAccountId", "resources",
+        "requestParameters", "responseElements", "serviceEventDetails", "additionalEventData",
+        "summary",
+    ),
+    "github": (
+        "actor", "actor_is_bot", "org", "org_id", "repo", "repo_id", "repository", "team", "user",
+        "user_id", "business",
+    ),
+    "kubernetes": ("auditID", "stage", "sourceIPs", "requestURI"),
+}  # fmt: skip
+
+
+class _Work(NamedTuple):
+    """What is done with each of some items."""
+
+    do: Callable[[Any], object]
+    items: Sequence[Any]
 
 
 def cost(name: str, seconds: float, rounds: int) -> dict[str, Any]:
@@ -55,7 +79,64 @@ def cost(name: str, seconds: float, rounds: int) -> dict[str, Any]:
     def decode(event: bytes) -> None:
         decode_event(event, _NO_IDS, mapped=True)
 
-    return _compared(name, (source.draft, records), (decode, events), seconds, rounds)
+    bare = bare_decoder(_paths(source.definition)).decode
+    return _compared(
+        name,
+        {
+            "mapped": _Work(source.draft, records),
+            "native": _Work(decode, events),
+            "bare": _Work(bare, records),
+        },
+        seconds,
+        rounds,
+    )
+
+
+def _paths(definition: SourceDefinition) -> set[tuple[str, ...]]:
+    """Paths to the members of records that events are made of, as far as they lead through
+    objects."""
+    values = [*definition.members.values()]
+    values += [value for target in definition.targets for value in target.members.values()]
+    whole = [path for value in values for path in paths_of(value) if not path.in_item]
+    whole += [target.each for target in definition.targets if target.each is not None]
+    whole += [term.path for terms in definition.when for term in terms]
+    found = {(name,) for name in _READ_BY_FUNCTIONS.get(definition.name, ())}
+    for path in whole:
+        names = []
+        for step in path.steps:
+            if not isinstance(step, Member):
+                break
+            names.append(step.name)
+        found.add(tuple(names))
+    return found
+
+
+def bare_decoder(paths: Iterable[tuple[str, ...]]) -> msgspec.json.Decoder[Any]:
+    """Decoder of the members at the paths alone: the least that reading them can cost."""
+    tree: dict[str, Any] = {}
+    whole = set(paths)
+    for path in whole:
+        if any(path[:end] in whole for end in range(1, len(path))):
+            # A member that is read whole.
+            continue
+        inner = tree
+        for name in path:
+            inner = inner.setdefault(name, {})
+    return msgspec.json.Decoder(_type_of(tree))
+
+
+def _type_of(tree: dict[str, Any]) -> Any:
+    if not tree:
+        return Any
+    fields = [
+        (
+            f"m{place}",
+            _type_of(inner) | None if inner else Any,
+            msgspec.field(name=name, default=None),
+        )
+        for place, (name, inner) in enumerate(sorted(tree.items()))
+    ]
+    return msgspec.defstruct("Members", fields)
 
 
 def row_cost(seconds: float, rounds: int) -> dict[str, Any]:
@@ -78,10 +159,14 @@ def row_cost(seconds: float, rounds: int) -> dict[str, Any]:
     def decode(event: bytes) -> None:
         decode_event(event, _NO_IDS, mapped=True)
 
+    bare = bare_decoder(map(tuple, mapping.paths.values())).decode
     return _compared(
         "rows of a table",
-        (lambda row: mapping.draft("1", row), rows),
-        (decode, events),
+        {
+            "mapped": _Work(lambda row: mapping.draft("1", row), rows),
+            "native": _Work(decode, events),
+            "bare": _Work(bare, [row.encode() for row in rows]),
+        },
         seconds,
         rounds,
     )
@@ -126,7 +211,8 @@ def otlp_cost(seconds: float, rounds: int) -> dict[str, Any]:
         for event in bodies:
             decode_event(event, _NO_IDS)
 
-    whole = _compared("OTLP as protobuf", (mapped, [body]), (decode, [events]), seconds, rounds)
+    works = {"mapped": _Work(mapped, [body]), "native": _Work(decode, [events])}
+    whole = _compared("OTLP as protobuf", works, seconds, rounds)
     each = {name: whole[name] / len(records) for name in ("mapped_us", "native_us")}
     return {**whole, **each, "least": 0.4}
 
@@ -144,25 +230,24 @@ def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
     raise AssertionError("it waits")
 
 
-def _compared(
-    name: str,
-    mapped: tuple[Callable[[Any], object], Sequence[Any]],
-    native: tuple[Callable[[Any], object], Sequence[Any]],
-    seconds: float,
-    rounds: int,
-) -> dict[str, Any]:
-    costs: dict[str, list[float]] = {"mapped": [], "native": []}
+def _compared(name: str, works: dict[str, _Work], seconds: float, rounds: int) -> dict[str, Any]:
+    """Medians of the works, in turns, and of the ratios of each turn."""
+    costs: dict[str, list[float]] = {kind: [] for kind in works}
     for _ in range(rounds):
-        costs["mapped"].append(_each(*mapped, seconds))
-        costs["native"].append(_each(*native, seconds))
-    return {
+        for kind, work in works.items():
+            costs[kind].append(_each(work.do, work.items, seconds))
+    found = {
         "source": name,
-        "mapped_us": median(costs["mapped"]),
-        "native_us": median(costs["native"]),
-        "throughput_of_native": median(
-            native / mapped for mapped, native in zip(costs["mapped"], costs["native"], strict=True)
-        ),
+        **{f"{kind}_us": median(each) for kind, each in costs.items()},
+        "throughput_of_native": _ratio(costs["native"], costs["mapped"]),
     }
+    if "bare" in costs:
+        found["of_bare"] = _ratio(costs["mapped"], costs["bare"])
+    return found
+
+
+def _ratio(above: list[float], below: list[float]) -> float:
+    return median(one / other for one, other in zip(above, below, strict=True))
 
 
 def _each(work: Callable[[Any], object], items: Sequence[Any], seconds: float) -> float:
