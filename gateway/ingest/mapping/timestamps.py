@@ -44,14 +44,17 @@ def rfc3339(value: Any) -> str:
         rest = value[19:]
         if rest in _UTC:
             return f"{second}.000000Z"
-        fraction = rest.removesuffix("Z") if rest[-1] == "Z" else rest.removesuffix("+00:00")
+        if rest[-1] == "Z":
+            fraction = rest[:-1]
+        else:
+            fraction = rest[:-6] if rest[-6:] == "+00:00" else rest
         if (
-            fraction[:1] == "."
-            and 1 < len(fraction) <= _MICROSECONDS
+            1 < len(fraction) <= _MICROSECONDS
+            and fraction[0] == "."
             and fraction.isascii()
             and fraction[1:].isdigit()
         ):
-            return f"{second}{fraction:0<7}Z"
+            return f"{second}{fraction.ljust(_MICROSECONDS, '0')}Z"
     if isinstance(value, str):
         return format_rfc3339(_micros_of_text(value.strip()))
     if isinstance(value, bool) or not isinstance(value, int | float):
