@@ -4,7 +4,7 @@ It loads nothing of the server.
 """
 
 from gateway.client.aio import AsyncClient, AsyncStream
-from gateway.client.protocol.events import ReceivedEvent, Selection, StreamSelection
+from gateway.client.protocol.events import PageSelection, ReceivedEvent, Selection, StreamSelection
 from gateway.client.protocol.paging import EventPage
 from gateway.client.protocol.reading import Batch
 from gateway.client.sync import Client, Stream
@@ -16,6 +16,7 @@ __all__ = [
     "Batch",
     "Client",
     "EventPage",
+    "PageSelection",
     "ReceivedEvent",
     "Refusal",
     "Selection",

@@ -13,8 +13,8 @@ import httpx
 from gateway.client.connection import GatewayAddress
 from gateway.client.protocol.consuming import acknowledge
 from gateway.client.protocol.events import (
+    PageSelection,
     ReceivedEvent,
-    Selection,
     StreamSelection,
     check_text,
     parameters_of,
@@ -101,7 +101,7 @@ class AsyncClient:
         return await self.run(acknowledge(self.url, name, cursor, self._notice))
 
     def pages(
-        self, *, follow: bool = False, wait: int = 30, **selection: Unpack[Selection]
+        self, *, follow: bool = False, wait: int = 30, **selection: Unpack[PageSelection]
     ) -> AsyncGenerator[EventPage]:
         """Pages up to the newest event, or with `follow` each that comes; see `Client.pages`."""
         return self.take(

@@ -13,8 +13,8 @@ import httpx
 from gateway.client.connection import GatewayAddress
 from gateway.client.protocol.consuming import acknowledge
 from gateway.client.protocol.events import (
+    PageSelection,
     ReceivedEvent,
-    Selection,
     StreamSelection,
     check_text,
     parameters_of,
@@ -109,10 +109,10 @@ class Client:
         return self.run(acknowledge(self.url, name, cursor, self._notice))
 
     def pages(
-        self, *, follow: bool = False, wait: int = 30, **selection: Unpack[Selection]
+        self, *, follow: bool = False, wait: int = 30, **selection: Unpack[PageSelection]
     ) -> Iterator[EventPage]:
-        """Pages up to the newest event; with `follow` each that comes, for which the gateway is
-        asked to wait up to `wait` seconds. `limit` is that of a page."""
+        """Pages up to the newest event, or from it down; with `follow` each that comes, for which
+        the gateway is asked to wait up to `wait` seconds. `limit` is that of a page."""
         steps = pages(self.url, parameters_of(selection), self._notice, follow=follow, wait=wait)
         return self.take(steps)
 

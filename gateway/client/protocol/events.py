@@ -41,7 +41,7 @@ class Selection(TypedDict, total=False):
     """Which events, and from where on: the parameters of `/v1/stream` and `GET /v1/events`.
 
     Patterns may be one or several. `from_` is the parameter `from`; a stream begins `now` and pages
-    at the `start` where nothing else is said.
+    at the `start` where nothing else is said. A stream with `until` needs `follow=False`.
     """
 
     tenant: Patterns
@@ -52,12 +52,22 @@ class Selection(TypedDict, total=False):
     resource: Patterns
     min_severity: int
     filter: str
+    text: str
+    text_in: str
     since: str
+    until: str
     after: str
     from_: Literal["start", "now"]
     on_gap: Literal["fail", "skip"]
     limit: int
     format: FormatName
+
+
+class PageSelection(Selection, total=False):
+    """`order="desc"` has the newest first; `before` is a cursor that all events lie before."""
+
+    order: Literal["asc", "desc"]
+    before: str
 
 
 class StreamSelection(Selection, total=False):

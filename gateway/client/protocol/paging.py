@@ -28,7 +28,7 @@ _NOTHING_SECONDS = 1.0
 
 class EventPage(msgspec.Struct, frozen=True):
     """Events in order. `cursor` is behind them, and behind what was searched without a match:
-    go on there. `has_more`: there were more when it was made."""
+    go on there, with the newest first by `before`. `has_more`: there were more when it was made."""
 
     events: list[ReceivedEvent]
     cursor: str
@@ -38,23 +38,28 @@ class EventPage(msgspec.Struct, frozen=True):
 def pages(
     url: str, parameters: dict[str, Any], notice: Callable[[str], None], *, follow: bool, wait: int
 ) -> Steps[EventPage, None]:
-    """Emits page after page, up to the newest event; with `follow` it goes on, and asks the gateway
-    to wait so many seconds for new ones."""
+    """Emits page after page, up to the newest event, or down to the oldest in the order `desc`;
+    with `follow` it goes on, and asks the gateway to wait so many seconds for new ones."""
     if not isinstance(wait, int) or wait < 0:
         raise InvalidRequest(f"wait: seconds as a whole number are needed, not {wait!r:.64}")
     parameters = dict(parameters)
+    downwards = parameters.get("order") == "desc"
+    if follow and (downwards or not parameters.keys().isdisjoint(("until", "before"))):
+        raise InvalidRequest("follow: pages with until, before or the order desc have an end")
+    on = "before" if downwards else "after"
     while True:
         page = yield from _page(url, parameters, notice)
         if page.events or not page.has_more:
             yield Emit(page)
-        elif page.cursor == parameters.get("after"):
+        elif page.cursor == parameters.get(on):
             # It says that there is more, and gives none of it.
             yield Pause(_NOTHING_SECONDS)
         if not page.has_more and not follow:
             return
-        for name in ("since", "from"):
-            parameters.pop(name, None)
-        parameters["after"] = page.cursor
+        if not downwards:
+            for name in ("since", "from"):
+                parameters.pop(name, None)
+        parameters[on] = page.cursor
         if follow:
             parameters["wait"] = wait
 

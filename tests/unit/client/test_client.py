@@ -281,6 +281,24 @@ def test_pages_that_follow_wait_for_what_comes(user: InPlainCalls) -> None:
     ]  # fmt: skip
 
 
+def test_pages_of_the_newest_first_go_down_to_the_oldest(user: InPlainCalls) -> None:
+    server = StreamServer(page(2, 1, more=True), page(more=True), page(0))
+    with running(server) as url:
+        found = user.pages(url, order="desc", since="1h", until="1m", text="ann", text_in="actor")
+    assert [[one["id"] for one in page.events] for page in found] == [["e2", "e1"], ["e0"]]
+    asked = {"order": ["desc"], "since": ["1h"], "until": ["1m"], "text": ["ann"],
+             "text_in": ["actor"]}  # fmt: skip
+    assert server.requests == [
+        asked, {**asked, "before": [cursor(1)]}, {**asked, "before": [cursor(99)]},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ended", [{"order": "desc"}, {"until": "1m"}, {"before": cursor(1)}])
+def test_pages_that_have_an_end_are_not_followed(user: InPlainCalls, ended: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest, match="follow: "):
+        user.pages("http://127.0.0.1:9", follow=True, **ended)
+
+
 def test_a_gateway_that_says_there_is_more_and_gives_none_of_it_is_asked_slowly(
     user: InPlainCalls,
 ) -> None:
