@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import re
 import shutil
@@ -31,6 +32,7 @@ from tests.support.event_loop import EventLoop
 from tests.support.examples import THOROUGH, examples
 from tests.support.leftovers import nothing_is_left_behind
 from tests.support.loaded_program import end_loader
+from tests.support.log_secrets import SecretsInLog
 from tests.support.services.postgres import CLUSTERS, PostgresServer, servers
 
 # An ordinary run says the same of the same code; a thorough one looks elsewhere each time. Examples
@@ -234,6 +236,17 @@ def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with nothing_is_left_behind():
         yield
         end_loader()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_secrets_in_logs() -> Iterator[None]:
+    """No gateway in this process has logged a key, a ticket or a cookie; for programs see
+    `tests.support.log_secrets.assert_no_secrets`."""
+    handler = SecretsInLog()
+    logging.getLogger().addHandler(handler)
+    yield
+    logging.getLogger().removeHandler(handler)
+    assert not handler.found
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ from gateway.http.metrics.metrics import Metrics
 from gateway.runtime.port import metrics_address
 from gateway.runtime.process.event_loop import run as run_event_loop
 from gateway.runtime.process.listening import SharedAddress
+from gateway.runtime.process.logs import name_worker
 from gateway.runtime.stores import claim_log
 from gateway.runtime.worker import Worker
 from gateway.settings.declarations import Settings
@@ -142,6 +143,7 @@ class _Supervisor:
         self._failure: GatewayError | None = None
 
     def run(self) -> None:
+        name_worker(None)
         wake, waker = socket.socketpair()
         wake.setblocking(False)
         waker.setblocking(False)
@@ -224,6 +226,7 @@ class _Supervisor:
                 lock.release()
                 lock = None
             self._metrics.begin(process.number)
+            name_worker(process.number)
             greets = process.number == 0 and not self._greeted
             worker = Worker(
                 process.number, process.sockets, control, lock, self._metrics, greets,
@@ -239,6 +242,7 @@ class _Supervisor:
         finally:
             # Not `sys.exit`, which would unwind the supervisor's stack.
             sys.stdout.flush()
+            logging.shutdown()
             os._exit(status)
 
     def _do_what_is_due(self) -> None:

@@ -248,7 +248,11 @@ class LogSettings:
         choices=("debug", "info", "warning", "error"),
     )
     format: str = setting(
-        "text", TEXT, "Lines for people or JSON for machines.", choices=("text", "json")
+        "text",
+        TEXT,
+        "Lines for people, or one JSON object a line for machines; both with time, level, worker, "
+        "the code of an error and the id of a request.",
+        choices=("text", "json"),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.support.loaded_program import LoadedProgram
+from tests.support.log_secrets import assert_no_secrets
 from tests.support.machine_time import patience
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +104,10 @@ class GatewayProcess:
         self.said: list[str] = []
         self._read_greeting("curl " if shows_key else "audit-gateway is listening")
         self.url = next(
-            word for line in self.said for word in line.split() if word.startswith("http://")
+            word
+            for line in self.said
+            for word in line.split()
+            if word.startswith(("http://", "https://"))
         )
         parts = urlsplit(self.url)
         self.host, self.port = parts.hostname or "", parts.port or 0
@@ -176,6 +180,7 @@ class GatewayProcess:
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
+        assert_no_secrets(self.errors)
 
     def _rest(self) -> str:
         assert self._process.stdout is not None

@@ -382,7 +382,9 @@ class _Connection(LineConnection):
             else:
                 error = InvalidRequest("this is not well-formed HTTP/1.1", code=MALFORMED)
         else:
-            _LOGGER.error("request %s failed", request_id, exc_info=exc)
+            _LOGGER.error(
+                "request %s failed", request_id, exc_info=exc, extra={"request_id": request_id}
+            )
             error = GatewayError(
                 f"an error of ours; please report it with the request id {request_id}"
             )

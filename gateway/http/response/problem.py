@@ -32,6 +32,7 @@ from gateway.errors import (
 from gateway.http.response.answer import ALWAYS, Answer
 from gateway.http.response.request_metrics import RequestMetrics, route_of
 from gateway.json_members import about
+from gateway.logging_context import REQUEST
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 # Decision of the limit, for the headers of the answer.
@@ -138,6 +139,7 @@ def problems(
         began = clock.monotonic()
         request_id = f"{random.getrandbits(64):016x}"
         request[REQUEST_ID] = request_id
+        REQUEST.set(request_id)
         refused_with = ""
         try:
             _refuse_odd_framing(request)
@@ -165,6 +167,7 @@ def problems(
             response.headers.update(decision.headers())
         seconds = clock.monotonic() - began
         metrics.observe(route_of(request), response.status, refused_with, seconds)
+        REQUEST.set("")
         return response
 
     return answered

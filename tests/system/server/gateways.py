@@ -20,6 +20,7 @@ from gateway.ingest.decode import decode_events
 from gateway.ingest.gateway_event import new_gateway_event
 from gateway.ingest.ids import new_ids
 from tests.support import gateway_process
+from tests.support.log_secrets import assert_no_secrets
 from tests.support.machine_time import eventually, patience
 
 
@@ -141,7 +142,9 @@ class ProgramProcess:
         self._process.stdout.close()
         self._errors.seek(0)
         with self._errors as errors:
-            return errors.read().decode()
+            said = errors.read().decode()
+        assert_no_secrets(said)
+        return said
 
 
 def variables(settings: Mapping[str, str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import over_tls
 import pytest
+from failing import Broken
 from gateway_client import event, eventually
 from gateways import Gateway, Program, Start, StartProgram, finish_program
 from open_streams import Stream, open_stream
@@ -118,6 +119,24 @@ async def test_a_pair_replaced_half_replaced_and_broken_ends_no_stream_and_fails
 
 def ended(stream: Stream) -> bool:
     return any(said.kind == "end" for said in stream.others)
+
+
+async def test_certificates_are_followed_on_after_a_failure_of_their_task(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Broken(monkeypatch)
+    gateway = await start()
+    errors = gateway.context.tasks.errors
+    broken.once("certificates")
+    await eventually(lambda: errors["certificates"] == 1)
+    second = issue()
+    PairFiles(tmp_path / "tls").write(*second)
+    certificates = gateway.context.certificates
+    assert certificates is not None
+    before = certificates.context
+    await eventually(lambda: certificates.context is not before)
+    assert await shown(gateway.host, gateway.port) == der(second[0])
+    assert (await gateway.get("/readyz", key=None)).status == 200
 
 
 async def test_workers_take_a_new_pair_on_sighup_and_the_gateway_goes_on(
