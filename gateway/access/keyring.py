@@ -200,7 +200,11 @@ class Keyring:
 
     def depends_on_roles(self, key: Key) -> bool:
         """Whether the key has roles that can change."""
-        return any(role not in BUILTIN for role in key.roles)
+        # A stored role of an older version may have the name of a predefined one.
+        return any(
+            role not in BUILTIN or self._roles.get(role) is not _PREDEFINED[role]
+            for role in key.roles
+        )
 
     async def refresh(self) -> Changes:
         """Take in what has changed in the store; one call at a time."""
@@ -279,7 +283,7 @@ class Keyring:
         )
         self._roles_version, self.roles_lost = version, False
         for name, role in roles.items():
-            self._roles[name] = () if role is None else role.grants
+            self._roles[name] = _PREDEFINED.get(name, ()) if role is None else role.grants
             for key_id in self._having.get(name, ()):
                 self._decisions.pop(key_id, None)
         return frozenset(roles)

@@ -34,6 +34,9 @@ class Caller(Protocol):
         """The key with a life that the caller may give, and whether it was cut. `given`: its expiry
         was asked for. `can_issue`: it can issue keys."""
 
+    async def refuse_own_case(self, key: Key) -> None:
+        """Raise if the caller may not review the key, as it has a part in it."""
+
     async def recheck(self) -> None:
         """Raise if the caller may not administer any more. Called right before a change is stored,
         as what comes before it may take long."""
@@ -60,6 +63,9 @@ class CommandLine:
 
     def limit_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
         return key, False
+
+    async def refuse_own_case(self, key: Key) -> None:
+        """An operator has no key."""
 
     async def recheck(self) -> None:
         """An operator does not lose rights."""

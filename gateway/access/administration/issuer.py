@@ -14,7 +14,7 @@ from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import KeyLimits, exceeded
 from gateway.access.keys.key_store import KeysAndRoles, RoleCheck
 from gateway.access.keys.lifecycle import is_living
-from gateway.access.keys.rotation_chain import ended_issuer
+from gateway.access.keys.rotation_chain import ended_issuer, is_own_case
 from gateway.access.keys.unreadable import check_readable
 from gateway.access.policy.decision import effective_grants
 from gateway.access.policy.subsumption import uncovered_grant
@@ -75,6 +75,14 @@ class Issuer:
 
     def limit_life(self, key: Key, *, given: bool, can_issue: bool) -> tuple[Key, bool]:
         return bound_to_issuer(key, self.key, asked=given, can_issue=can_issue)
+
+    async def refuse_own_case(self, key: Key) -> None:
+        if await is_own_case(self._store, self.key, key):
+            raise Forbidden(
+                "this key is the one to be reviewed, made it, or has its owner, or one of them "
+                "came of the other: have somebody else review it",
+                code="own_case",
+            )
 
     async def recheck(self) -> None:
         await self._recheck()

@@ -29,8 +29,11 @@ from gateway.network import is_within
 
 # Actions that are not about events, for which scopes and fields of grants mean nothing.
 NOT_ABOUT_EVENTS = (
-    "keys.admin", "usage.read", "ops.read", "ops.act", "destinations.admin", "pseudonyms.resolve",
+    "keys.admin", "keys.read", "usage.read", "ops.read", "ops.act", "destinations.admin",
+    "pseudonyms.resolve",
 )  # fmt: skip
+# Actions that others imply: whoever may do the second may do the first.
+IMPLIED_BY = {"keys.read": "keys.admin"}
 MAX_GRANTS = 64
 _DAY = 86400.0
 # The years 1 to 9999, but for two days at either end.
@@ -115,6 +118,12 @@ class Grant(
     def unreadable(self) -> bool:
         """Whether it stands for unreadable grants; then nothing is allowed."""
         return False
+
+    def concerns(self, action: str) -> bool:
+        """Whether it is about an action; one that allows `keys.admin` is about `keys.read`, too."""
+        return action in self.actions or (
+            self.effect == "allow" and IMPLIED_BY.get(action) in self.actions
+        )
 
     def unmet(self, now: float, address: str | None) -> str | None:
         """None if the grant counts at `now` from `address`, else the reason code. With an unknown

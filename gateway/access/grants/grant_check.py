@@ -22,11 +22,11 @@ from gateway.filters.scope import MAX_PATTERNS
 from gateway.network import parse_network
 
 ACTIONS = (
-    "stream", "pull", "ingest", "keys.admin", "usage.read", "ops.read", "ops.act",
+    "stream", "pull", "ingest", "keys.admin", "keys.read", "usage.read", "ops.read", "ops.act",
     "destinations.admin", "pseudonyms.resolve",
 )  # fmt: skip
 # Planned actions, not grantable until the calls that need them exist.
-NOT_YET = ("erase", "keys.read")
+NOT_YET = ("erase",)
 MEMBERS = (
     "id", "effect", "actions", "tenants", "categories", "resources", "min_severity", "fields",
     "when",

@@ -93,11 +93,20 @@ BUILTIN = {
         ),
         _builtin(
             "auditor",
-            "Reads everything, with the gateway's own records, the usage of keys and metrics.",
+            "Reads everything: the gateway's own records, keys and their use, streams, metrics.",
             {
                 "id": "everything",
-                "actions": ["stream", "pull", "usage.read"],
+                "actions": ["stream", "pull", "keys.read", "usage.read", "ops.read"],
                 "categories": ["**", "gateway.**"],
+            },
+        ),
+        _builtin(
+            "on-call",
+            "Sees and ends live streams, sees and pauses destinations; reads no events.",
+            {
+                "id": "operation",
+                "actions": ["ops.read", "ops.act", "usage.read"],
+                "categories": ["**"],
             },
         ),
         _builtin(
@@ -105,7 +114,7 @@ BUILTIN = {
             "Makes and ends keys; reads the records of that, and no other events.",
             {
                 "id": "keys",
-                "actions": ["keys.admin", "usage.read"],
+                "actions": ["keys.admin", "usage.read", "ops.read"],
                 "categories": ["**"],
             },
             {"id": "record", "actions": ["stream", "pull"], "categories": ["gateway.keys"]},

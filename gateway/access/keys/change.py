@@ -120,7 +120,12 @@ def inspection(
 
 
 def _reason(key: Key) -> str:
-    return {"revoked": key.revoked_reason, "suspended": key.suspended_reason}.get(key.change, "")
+    reasons = {
+        "revoked": key.revoked_reason,
+        "suspended": key.suspended_reason,
+        "reviewed": key.reviewed_note,
+    }
+    return reasons.get(key.change, "")
 
 
 def _key_data(key: Key) -> dict[str, Any]:

@@ -48,6 +48,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     predecessor: str = ""
     # Domain of its pseudonyms; "" is that of its own lineage.
     pseudonym_domain: str = ""
+    # Its newest access review: when, by whom (a kid, or `cli:` and a user), and what was said.
+    reviewed_at: float | None = None
+    reviewed_by: str = ""
+    reviewed_note: str = ""
     # Its issuer: a kid, or `cli:` and a user; "" for keys from before that was stored.
     created_by: str = ""
     # The newest change and who made it: a kid, `cli:` and a user, or a program.
@@ -114,6 +118,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             drains_until=_moment(self.drains_until), created_by=self.created_by,
             successor=self.successor, predecessor=self.predecessor,
             pseudonym_domain=self.shared_domain,
+            reviewed_at=_moment(self.reviewed_at), reviewed_by=self.reviewed_by,
         )  # fmt: skip
 
 
@@ -142,6 +147,10 @@ class KeyAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     predecessor: str = ""
     pseudonym_domain: Annotated[str, PSEUDONYM_DOMAIN] = ""
     created_by: Annotated[str, about("The id of the key that made it, or `cli:` and a user.")] = ""
+    reviewed_at: Annotated[Moment, about("When it was marked as reviewed last.")] = ""
+    reviewed_by: Annotated[str, about("The id of the key that did that, or `cli:` and a user.")] = (
+        ""
+    )
     unreadable: Annotated[str, about("Why this version cannot read it: it may do nothing.")] = ""
 
 

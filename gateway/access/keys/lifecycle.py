@@ -28,11 +28,11 @@ MAX_REASON = 256
 IDLE_WHEN_REPLACED = 900
 
 
-def check_reason(reason: object) -> str:
+def check_reason(reason: object, member: str = "reason") -> str:
     """Check and clean the reason for a change. Tokens are cut out rather than refused, as a
     revocation of a leaked key is urgent."""
     if not isinstance(reason, str) or len(reason) > MAX_REASON:
-        raise InvalidRequest(f"reason: a string of at most {MAX_REASON} characters")
+        raise InvalidRequest(f"{member}: a string of at most {MAX_REASON} characters")
     return clean(reason)
 
 
@@ -85,6 +85,14 @@ def resume(key: Key, now: float, by: Actor = "") -> Key:
     return _changed(resumed, "resumed", now, by)
 
 
+def review(key: Key, now: float, note: str, by: Actor = "") -> Key:
+    """Mark as reviewed; the newest review is kept."""
+    reviewed = msgspec.structs.replace(
+        key, reviewed_at=now, reviewed_by=actor_name(by), reviewed_note=note
+    )
+    return _changed(reviewed, "reviewed", now, by)
+
+
 def rotate(
     key: Key, now: float, *, overlap: int, max_life: int, pepper: bytes, by: Actor = ""
 ) -> tuple[Key, Key, str]:
@@ -112,6 +120,9 @@ def rotate(
         suspended_until=None,
         suspended_reason="",
         throttled_until=None,
+        reviewed_at=None,
+        reviewed_by="",
+        reviewed_note="",
         revision=0,
     )
     predecessor = msgspec.structs.replace(key, successor=key_id, drains_until=now + overlap)

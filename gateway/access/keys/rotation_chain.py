@@ -77,6 +77,18 @@ async def has_conflict_of_interest(keys: KeyLookup, reviewer: Key, about: Key) -
     return delegated and not theirs.isdisjoint(line)
 
 
+async def is_own_case(keys: KeyLookup, reviewer: Key, about: Key) -> bool:
+    """Whether the reviewer's key may not judge the other: they have the owner or rotations in
+    common, it made the other or a predecessor, or it has a conflict of interest otherwise."""
+    if about.owner.strip() and about.owner.strip().lower() == reviewer.owner.strip().lower():
+        return True
+    mine = {key.id for key in await rotation_chain_of(keys, reviewer)}
+    for key in await rotation_chain_of(keys, about):
+        if key.id in mine or key.created_by in mine:
+            return True
+    return await has_conflict_of_interest(keys, reviewer, about)
+
+
 async def is_delegated(keys: KeyLookup, key: Key) -> bool:
     """Whether another key issued this one, or a predecessor of it."""
     return not (await _origins(keys, key)).issubset(await key_and_predecessors(keys, key.id))

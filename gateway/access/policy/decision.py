@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
-from gateway.access.grants.grant import NOT_ABOUT_EVENTS, Grant
+from gateway.access.grants.grant import IMPLIED_BY, NOT_ABOUT_EVENTS, Grant
 from gateway.access.grants.mask import Masks, masked
 from gateway.access.grants.pseudonym import PseudonymDomain
 from gateway.access.keys.key import Key
@@ -213,7 +213,24 @@ def decide_grants(
     grants: tuple[Grant, ...], action: str, *, now: float = 0.0, address: str | None = None
 ) -> Allowed | Denied:
     """Whether grants allow `action` at `now` (seconds since 1970) from `address`, whatever the
-    key's state."""
+    key's state. What implies it counts where it is allowed itself, and nothing denies the
+    action."""
+    decision = _decide_named(grants, action, now, address)
+    if action not in IMPLIED_BY or isinstance(decision, Allowed):
+        return decision
+    implying = _decide_named(grants, IMPLIED_BY[action], now, address)
+    if isinstance(implying, Denied):
+        return decision if implying in (NOT_GRANTED, DENIED_BY_GRANT) else implying
+    for grant in grants:
+        if grant.effect == "deny" and action in grant.actions and not grant.unmet(now, address):
+            return DENIED_BY_GRANT
+    return implying
+
+
+def _decide_named(
+    grants: tuple[Grant, ...], action: str, now: float, address: str | None
+) -> Allowed | Denied:
+    """Decision by the grants that name the action."""
     if any(grant.unreadable for grant in grants):
         return ROLE_UNREADABLE
     allowed: dict[Rule, None] = {}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
 
-from gateway.access.grants.grant import Grant
+from gateway.access.grants.grant import IMPLIED_BY, Grant
 from gateway.access.grants.mask import Masks
 from gateway.filters.overlap import category_overlaps, one_overlaps
 from gateway.filters.pattern import ANY, END, Tree, segment_tree
@@ -69,7 +69,12 @@ def _covered(
     holder: tuple[Grant, ...], all_wanted: tuple[Grant, ...], wanted: Grant
 ) -> Generator[None, None, bool]:
     for action in wanted.actions:
-        having = [grant for grant in holder if action in grant.actions]
+        # What denies the action that implies this one is taken to deny this one, too.
+        having = [
+            grant
+            for grant in holder
+            if action in grant.actions or IMPLIED_BY.get(action) in grant.actions
+        ]
         # Each category may be covered by another grant; the other members are the same for all, and
         # compared once.
         missing, able = wanted.categories, False

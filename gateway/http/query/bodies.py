@@ -26,6 +26,12 @@ class ReasonBody(Body, frozen=True):
     reason: Annotated[str, Meta(max_length=MAX_REASON)] = ""
 
 
+class ReviewedBody(Body, frozen=True):
+    """What was found at a review of a key."""
+
+    note: Annotated[str, Meta(max_length=MAX_REASON)] = ""
+
+
 class RevocationBody(ReasonBody, frozen=True):
     """Reason of a revocation, and whether it includes the key's descendants."""
 
@@ -118,7 +124,6 @@ class NewConsumerBody(Body, frozen=True, rename={"begin": "from"}):
 
 
 BODIES: tuple[type[Body], ...] = (
-    ReasonBody, RevocationBody, OverlapBody, QuestionBody, ProposalBody, AckBody, RewindBody,
-    PseudonymBody,
-    NewConsumerBody,
+    ReasonBody, ReviewedBody, RevocationBody, OverlapBody, QuestionBody, ProposalBody, AckBody,
+    RewindBody, PseudonymBody, NewConsumerBody,
 )  # fmt: skip

@@ -67,7 +67,7 @@ async def refuse_own_finding(
         raise Forbidden(
             "this finding is about this key itself, or about one that it came of or that came of "
             "it; have somebody else review it, with a key that is above both or of other origin",
-            code="own_finding",
+            code="own_case",
         )
     if expected:
         await check_delegation(context, admission, key)
@@ -87,5 +87,5 @@ async def _refuse_own_address(
         raise Forbidden(
             "this finding is about an address in a network that this key is used from; have "
             "somebody else review it, who comes from another, or whoever made this key",
-            code="own_finding",
+            code="own_case",
         )

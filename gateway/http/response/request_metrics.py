@@ -18,7 +18,7 @@ REFUSALS = (
     "missing_key", "invalid_key", "invalid_ticket", "key_revoked", "key_expired", "key_suspended",
     "key_unreadable", "not_granted", "action_not_granted", "denied_by_grant", "role_unreadable",
     "unknown_time_zone", "outside_hours", "address_not_allowed", "events_not_granted",
-    "exceeds_own_grants", "foreign_pseudonym_domain", "exceeds_own_limits", "own_finding",
+    "exceeds_own_grants", "foreign_pseudonym_domain", "exceeds_own_limits", "own_case",
     "maker_ended", "basic_needs_tls", "origin_not_allowed", "cursor_expired", "cursor_unknown",
     "rate_limited", "key_throttled", "quota_exhausted", "filter_share_used_up",
     "too_many_connections", "too_many_streams", "too_many_bytes_in_flight", "busy",

@@ -23,21 +23,28 @@ from gateway.oversight.access_log.history import history_start, read_history
 _SECONDS = 2.0
 _LEAST_BYTES = 4096
 _RECORDS = (ACCESS, KEYS, ANOMALY)
+_NO_RECORDS = {
+    "code": "no_records_granted",
+    "detail": "uses and changes of keys are events, and no grant of this key pulls them: it needs "
+    "`pull` of the category gateway.keys or gateway.access by name",
+}
 
 
 async def history(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`GET /v1/keys/{id}/history`: a page of the log's records about the key, oldest first.
 
     It shows what the caller may pull itself: records need the category `gateway.access`,
-    `gateway.keys` or `gateway.anomaly` by name.
+    `gateway.keys` or `gateway.anomaly` by name. To keys that may see none of them it says so.
     """
-    log = context.log
-    view, access = admission.view, admission.access
+    log, access = context.log, admission.access
+    view = admission.view_of("pull")
     query = parse_history(request.query.items())
     limit = min(query.limit or 0, admission.most_events(request))
-    if not any(category_overlaps(scope, name) for scope in view.scopes for name in _RECORDS):
+    if view is None or not any(
+        category_overlaps(scope, name) for scope in view.scopes for name in _RECORDS
+    ):
         # Not even whether the key exists.
-        return _page([], log.head, log)
+        return _page([], log.head, log, _NO_RECORDS)
     key = await named_key(request)
     start = (await find_begin(log, query)).offset
     if query.position.after is None:
@@ -65,6 +72,8 @@ async def history(request: web.Request, context: Context, admission: Admission) 
     return _page(events, reached, log)
 
 
-def _page(events: list[Event], reached: int, log: Log) -> web.Response:
-    shown = [msgspec.Raw(event.json) for event in events]
-    return json_response(PageAnswer(shown, format_cursor(log.epoch, reached), reached < log.head))
+def _page(
+    events: list[Event], reached: int, log: Log, notice: dict[str, str] | None = None
+) -> web.Response:
+    shown, cursor = [msgspec.Raw(event.json) for event in events], format_cursor(log.epoch, reached)
+    return json_response(PageAnswer(shown, cursor, reached < log.head, notice=notice))

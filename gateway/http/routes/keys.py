@@ -11,7 +11,7 @@ from gateway.access.administration.administration import IssuedKey
 from gateway.access.keys.issuance import parse_key_request
 from gateway.access.keys.key import Key, KeyAnswer
 from gateway.access.keys.key_lookup import known_key
-from gateway.http.query.bodies import OverlapBody, ReasonBody, RevocationBody
+from gateway.http.query.bodies import OverlapBody, ReasonBody, ReviewedBody, RevocationBody
 from gateway.http.query.query import parse_usage
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body, optional_body
@@ -88,6 +88,13 @@ async def resume(request: web.Request, context: Context, admission: Admission) -
     administration = administration_by(context, admission)
     await optional_body(request, ReasonBody)
     return await _changed(context, await administration.resume(request.match_info["id"]))
+
+
+async def reviewed(request: web.Request, context: Context, admission: Admission) -> web.Response:
+    """`POST /v1/keys/{id}/reviewed`: for callers that have no part in the key."""
+    administration = administration_by(context, admission)
+    body = await optional_body(request, ReviewedBody)
+    return await _changed(context, await administration.review(request.match_info["id"], body.note))
 
 
 async def rotate(request: web.Request, context: Context, admission: Admission) -> web.Response:

@@ -55,9 +55,11 @@ from gateway.http.routes import (
 )
 
 _ADMIN = ("keys.admin",)
+_LOOKING = ("keys.read",)
 _READING = ("stream", "pull", "usage.read")
 _OF_CONSUMERS = ("stream", "pull", "keys.admin")
 _ADMIN_OR_USAGE = ("keys.admin", "usage.read")
+_LOOKING_OR_USAGE = ("keys.read", "usage.read")
 _RESOLVING = ("pseudonyms.resolve",)
 _DELIVERY = ("destinations.admin",)
 _PLAIN: Schema = {"type": "string"}
@@ -219,12 +221,12 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/v1/consumers/{name}", consumers.delete, _OF_CONSUMERS, "deleteConsumer",
           "Delete a durable consumer; its reader is ended with 4505.",
           {204: says("Deleted.")}, problems=(404,), tag="events", parameters=query(CONSUMER)),
-    Route("GET", "/v1/keys", keys.list_all, _ADMIN, "keys", "All keys.",
+    Route("GET", "/v1/keys", keys.list_all, _LOOKING, "keys", "All keys.",
           {200: says("Oldest first.", named("KeyList"))}),
     Route("POST", "/v1/keys", keys.create, _ADMIN, "makeKey", "Make a key.",
           {201: says("The key, shown this once.", named("MintedKey"), headers=_SHOWN_ONCE)},
           problems=(409,), body=content(named("NewKey"))),
-    Route("GET", "/v1/keys/{id}", keys.show, _ADMIN, "key", "One key.",
+    Route("GET", "/v1/keys/{id}", keys.show, _LOOKING, "key", "One key.",
           {200: says("The key.", named("KeyInUse"))}, problems=(404,)),
     Route("POST", "/v1/keys/{id}/revoke", keys.revoke, _ADMIN, "revokeKey",
           "End a key for good; its streams have ended when this returns.",
@@ -238,11 +240,15 @@ ROUTES: tuple[Route, ...] = (
           "End a suspension; for whoever could make such a key.",
           {200: says("The key after the change.", named("Key"))},
           problems=(404, 409), body=content(named("Reason")), body_required=False),
+    Route("POST", "/v1/keys/{id}/reviewed", keys.reviewed, _LOOKING, "reviewKey",
+          "Mark a key as reviewed; for others than its owner, its maker and the key itself.",
+          {200: says("The key after the change.", named("Key"))},
+          problems=(404, 409), body=content(named("Reviewed")), body_required=False),
     Route("POST", "/v1/keys/{id}/rotate", keys.rotate, _ADMIN, "rotateKey",
           "Make a successor with the same rights; the old key drains.",
           {201: says("The successor, shown this once.", named("MintedKey"), headers=_SHOWN_ONCE)},
           problems=(404, 409), body=content(named("Overlap")), body_required=False),
-    Route("GET", "/v1/keys/{id}/document", document.document, _ADMIN_OR_USAGE, "keyDocument",
+    Route("GET", "/v1/keys/{id}/document", document.document, _LOOKING_OR_USAGE, "keyDocument",
           "What a key is for and what it can see.",
           {200: says("By `Accept`.", content={
               "text/markdown": {"schema": _PLAIN},
@@ -250,7 +256,7 @@ ROUTES: tuple[Route, ...] = (
               JSON: {"schema": named("KeyDocument")},
           })},
           problems=(404, 406)),
-    Route("GET", "/v1/keys/{id}/history", history.history, ("pull",), "keyHistory",
+    Route("GET", "/v1/keys/{id}/history", history.history, ("keys.read", "pull"), "keyHistory",
           "What a key was used for and what became of it: the log's records about it that the "
           "asking key may pull.",
           {200: says("A page.", named("Page"))}, problems=(404, 410),
@@ -282,9 +288,9 @@ ROUTES: tuple[Route, ...] = (
           "Find the values behind a pseudonym, in events that the key may pull itself.",
           {200: says("What was found so far.", named("ResolvedPseudonym"))},
           problems=(404, 409, 410), body=content(named("Pseudonym"))),
-    Route("GET", "/v1/roles", roles.list_all, _ADMIN, "roles", "All roles.",
+    Route("GET", "/v1/roles", roles.list_all, _LOOKING, "roles", "All roles.",
           {200: says("Roles.", named("RoleList"))}),
-    Route("GET", "/v1/roles/{name}", roles.show, _ADMIN, "role", "One role.",
+    Route("GET", "/v1/roles/{name}", roles.show, _LOOKING, "role", "One role.",
           {200: says("The role.", named("Role"))}, problems=(404,)),
     Route("PUT", "/v1/roles/{name}", roles.put, _ADMIN, "putRole",
           "Make or replace a role; live streams narrow or end at once.",

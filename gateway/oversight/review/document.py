@@ -163,6 +163,8 @@ def _summary(facts: Facts) -> list[tuple[str, str]]:
         ("Reason of that", "suspended_reason"),
         ("Revoked", "revoked_at"),
         ("Reason of that", "revoked_reason"),
+        ("Reviewed", "reviewed_at"),
+        ("Reviewed by", "reviewed_by"),
     ):
         if value := getattr(public, member):
             rows.append((title, value))

@@ -261,7 +261,7 @@ def _reserved(event: Described | None) -> Failure | None:
 def failures(grant: Grant, query: AccessQuery) -> tuple[Failure, ...]:
     """Failed predicates of a grant for a query, in a fixed order."""
     failed = []
-    if query.action not in grant.actions:
+    if not grant.concerns(query.action):
         failed.append(Failure("actions", list(grant.actions), query.action))
     if grant.when is not None:
         failed += _circumstances(grant.when, query, grant.effect == "deny")

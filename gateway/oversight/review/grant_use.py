@@ -66,7 +66,7 @@ class GrantUse:
     def takes_part(self, access: PastAccess) -> bool:
         """Whether the grant may have allowed the access, or denied a part of it."""
         grant = self.named.grant
-        if not access.allowed or access.attempted not in grant.actions:
+        if not access.allowed or not grant.concerns(access.attempted):
             return False
         if all(
             grant.unmet(moment, access.address) is not None for moment in (access.at, access.until)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from gateway.access.grants.grant import Grant, When
+from gateway.access.grants.grant import IMPLIED_BY, Grant, When
 from gateway.access.grants.mask import Masks
 from gateway.filters.overlap import category_overlaps
 from gateway.filters.pattern import ANY
@@ -14,9 +14,10 @@ from gateway.oversight.access_log.past_access import READING
 _VERBS = {"stream": "stream", "pull": "pull", "ingest": "send"}
 _DUTIES = {
     "keys.admin": "make, change and end keys and roles",
+    "keys.read": "list and look at keys and roles, and mark keys as reviewed",
     "usage.read": "read what keys are used for",
-    "ops.read": "read the metrics and destinations of the gateway",
-    "ops.act": "test, pause and resume destinations",
+    "ops.read": "read the metrics, destinations and live streams of the gateway",
+    "ops.act": "test, pause and resume destinations, and end live streams",
     "destinations.admin": "make, change and delete destinations",
     "pseudonyms.resolve": "find out what pseudonyms stand for",
 }
@@ -58,6 +59,7 @@ def limits_of(grants: Sequence[Grant]) -> list[str]:
     """Sentences for what the grants together do not allow; at least one."""
     allowed = [grant for grant in grants if grant.effect == "allow"]
     actions = {action for grant in allowed for action in grant.actions}
+    actions |= {implied for implied, by in IMPLIED_BY.items() if by in actions}
     sentences = ["Anything that no grant allows is denied."]
     if actions.isdisjoint(READING):
         sentences.append("Cannot read events.")

@@ -76,15 +76,15 @@ async def test_nobody_reviews_a_finding_about_themselves(gateway: Gateway) -> No
         (await gateway.post("/v1/keys", key=narrow, json=body)).problem(403, "exceeds_own_grants")
     [finding] = await found(gateway, "denials")
     path = f"/v1/findings/{finding['id']}/expected"
-    (await gateway.post(path, key=narrow, json={"reason": "r"})).problem(403, "own_finding")
-    (await gateway.request("DELETE", path, key=narrow)).problem(403, "own_finding")
+    (await gateway.post(path, key=narrow, json={"reason": "r"})).problem(403, "own_case")
+    (await gateway.request("DELETE", path, key=narrow)).problem(403, "own_case")
     # Nor with a key that they make for it, nor with the one that takes over.
     puppet = await gateway.post(
         "/v1/keys", key=narrow, json={"name": "n", "purpose": "p", "owner": "o", "grants": NARROW}
     )
-    (await gateway.post(path, key=puppet.json()["key"])).problem(403, "own_finding")
+    (await gateway.post(path, key=puppet.json()["key"])).problem(403, "own_case")
     rotated = await act(gateway, narrow, "rotate", narrow)
-    (await gateway.post(path, key=rotated.json()["key"])).problem(403, "own_finding")
+    (await gateway.post(path, key=rotated.json()["key"])).problem(403, "own_case")
     assert (await gateway.post(path, key=gateway.admin)).status == 200
 
 
@@ -97,7 +97,7 @@ async def test_findings_of_what_an_administrator_made_are_for_their_maker(
     await deny(gateway, made, 5)
     [finding] = await found(gateway, "denials")
     path = f"/v1/findings/{finding['id']}/expected"
-    (await gateway.post(path, key=narrow)).problem(403, "own_finding")
+    (await gateway.post(path, key=narrow)).problem(403, "own_case")
     assert (await gateway.post(path, key=gateway.admin)).status == 200
 
 
@@ -129,9 +129,9 @@ async def test_a_finding_about_an_address_is_not_silenced_by_who_has_been_there(
     for headers in (here, near, away):
         # Once it has been there, it does not help to go away.
         refused = await gateway.post(path, key=narrow, headers=headers)
-        refused.problem(403, "own_finding")
+        refused.problem(403, "own_case")
     refused = await gateway.request("DELETE", path, key=other, headers=near)
-    refused.problem(403, "own_finding")
+    refused.problem(403, "own_case")
     assert (await gateway.post(path, key=gateway.admin, headers=here)).status == 200
 
 

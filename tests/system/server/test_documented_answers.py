@@ -210,6 +210,10 @@ async def administer_keys(ask: Asked) -> None:
     await ask("ingest", 201, key=secret, json=event(id="used"))
     await ask("keys", 200)
     await ask("key", 200, id=key)
+    reviewer = await ask.gateway.mint(
+        {"actions": ["keys.read"], "categories": ["**"]}, owner="audit"
+    )
+    await ask("reviewKey", 200, id=key, json={"note": "n"}, key=reviewer)
     await ask("suspendKey", 200, id=key, json={"reason": "r"})
     await ask("key", 200, id=key)
     await ask("resumeKey", 200, id=key)
@@ -414,7 +418,7 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     ended = key_id(await gateway.mint(GRANT))
     await ask("revokeKey", 200, id=ended)
     for name in ("key", "keyDocument", "keyHistory", "keyUsage", "revokeKey", "suspendKey",
-                 "resumeKey", "rotateKey", "event", "role", "deleteRole"):  # fmt: skip
+                 "resumeKey", "rotateKey", "reviewKey", "event", "role", "deleteRole"):  # fmt: skip
         await ask(name, 404)
     await ask("expectFinding", 404, json={})
     await refuse_consumers(ask)
@@ -434,6 +438,7 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     unreadable = Key(id="A" * 12, digest=b"", name="n", purpose=newer, created_at=0, expires_at=9e9)
     await gateway.context.key_store.create(unreadable)
     await ask("revokeKey", 409, id=unreadable.id)
+    await ask("reviewKey", 409, id=unreadable.id)
     for name in ("pull", "stream", "keyHistory"):
         await ask(name, 410, f"?after={ELSEWHERE}", id=ended)
     await ask("streamPost", 410, json={"after": ELSEWHERE})

@@ -42,7 +42,7 @@ def texts(nodes: list[ast.expr]) -> Iterator[str]:
 
 def test_every_code_of_a_refusal_is_a_value_of_the_label() -> None:
     found = {*codes(), *_REASONS}
-    assert {"invalid_key", "key_throttled", "own_finding", "action_not_granted"} <= found
+    assert {"invalid_key", "key_throttled", "own_case", "action_not_granted"} <= found
     assert found <= set(REFUSALS)
 
 

@@ -41,9 +41,11 @@ def seen(event: MakeEvent, role: str, action: str) -> set[str]:
         ("dashboard", {"stream", "pull"}, {ORDINARY}, {ORDINARY}),
         ("log-shipper", {"stream"}, {ORDINARY}, set()),
         ("producer", {"ingest"}, set(), set()),
-        ("auditor", {"stream", "pull", "usage.read"}, {ORDINARY, KEYS, ACCESS},
-         {ORDINARY, KEYS, ACCESS}),
-        ("key-admin", {"keys.admin", "usage.read", "stream", "pull"}, {KEYS}, {KEYS}),
+        ("auditor", {"stream", "pull", "keys.read", "usage.read", "ops.read"},
+         {ORDINARY, KEYS, ACCESS}, {ORDINARY, KEYS, ACCESS}),
+        ("on-call", {"ops.read", "ops.act", "usage.read"}, set(), set()),
+        ("key-admin", {"keys.admin", "keys.read", "usage.read", "ops.read", "stream", "pull"},
+         {KEYS}, {KEYS}),
     ],
 )  # fmt: skip
 def test_a_predefined_role_allows_what_it_is_for_and_nothing_else(
@@ -55,9 +57,9 @@ def test_a_predefined_role_allows_what_it_is_for_and_nothing_else(
     assert (seen(event, role, "stream"), seen(event, role, "pull")) == (streamed, pulled)
 
 
-def test_there_are_six_predefined_roles_and_no_other() -> None:
+def test_there_are_seven_predefined_roles_and_no_other() -> None:
     assert set(BUILTIN) == {
-        "siem-forwarder", "dashboard", "log-shipper", "producer", "auditor", "key-admin",
+        "siem-forwarder", "dashboard", "log-shipper", "producer", "auditor", "on-call", "key-admin",
     }  # fmt: skip
     assert all(role.builtin and role.description for role in BUILTIN.values())
 

@@ -83,9 +83,11 @@ def test_grants_read_as_sentences(one: Grant, sentences: list[str]) -> None:
 def test_what_is_not_granted_is_said() -> None:
     assert limits_of([]) == [
         "Anything that no grant allows is denied.", "Cannot read events.", "Cannot send events.",
-        "Cannot make, change and end keys and roles.", "Cannot read what keys are used for.",
-        "Cannot read the metrics and destinations of the gateway.",
-        "Cannot test, pause and resume destinations.",
+        "Cannot make, change and end keys and roles.",
+        "Cannot list and look at keys and roles, and mark keys as reviewed.",
+        "Cannot read what keys are used for.",
+        "Cannot read the metrics, destinations and live streams of the gateway.",
+        "Cannot test, pause and resume destinations, and end live streams.",
         "Cannot make, change and delete destinations.",
         "Cannot find out what pseudonyms stand for.",
     ]  # fmt: skip
