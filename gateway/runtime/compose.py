@@ -31,6 +31,8 @@ from gateway.delivery.running.deliveries import DeliverySupervisor
 from gateway.delivery.running.outlets import Outlets
 from gateway.delivery.running.parts import DeliveryParts
 from gateway.delivery.running.stream import end_at_confirmed
+from gateway.fleet.live_streams import LiveStreams
+from gateway.fleet.processes import Process, Processes
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.vanished import VanishedPeers
 from gateway.http.connection.write_scheduler import WriteScheduler
@@ -55,7 +57,7 @@ from gateway.oversight.detection.key_inventory import KeyInventory
 from gateway.oversight.key_events import KeyEvents
 from gateway.runtime.background import Background
 from gateway.runtime.declared import declare
-from gateway.runtime.drain import drain
+from gateway.runtime.drain import drain, watch_for_failure
 from gateway.runtime.first_key import make_first_key
 from gateway.runtime.formats import formats_of
 from gateway.runtime.outlets import outlet_types
@@ -128,7 +130,7 @@ async def running(
             await open_metrics_port(context, stack, sockets)
         # After the start has succeeded, since the key is shown only this once.
         first_key = None if worker is not None else await make_first_key(context)
-        _watch_for_failure(context, background, stack, stop)
+        watch_for_failure(context, background, stack, stop)
         stack.push_async_callback(drain, context)
         stack.push_async_callback(context.deliveries.close)
         yield Running(context, url, first_key)
@@ -265,6 +267,11 @@ async def _start_parts(
     wake_ups = WakeUps(shared.signals, enforcement, log.poll_now if log.polls else None, tasks)
     stack.push_async_callback(wake_ups.close)
     writer.on_store(wake_ups.announce_append)
+    alone = worker is None and not settings.on_postgres
+    replica = f"{socket.gethostname()}-{os.getpid() if worker is None else os.getppid()}"
+    own = Process.new(replica, 0 if worker is None else worker.number, settings.server.workers)
+    processes = Processes(own, key_store, clock, alone=alone)
+    stack.push_async_callback(processes.close)
     limits = AppliedLimits(shared, settings.limits, clock)
     lookups = Lookups()
     stack.callback(lookups.close)
@@ -282,7 +289,7 @@ async def _start_parts(
         consumer_store,
         replica=f"{socket.gethostname()}-{os.getpid()}",
         report=findings.add,
-        alone=worker is None and not settings.on_postgres,
+        alone=alone,
     )  # fmt: skip
     consumer_watch.on_delivery_risk(deliveries.reports.at_risk)
     in_flight = InFlight(
@@ -310,6 +317,7 @@ async def _start_parts(
         consumers=consumers,
         consumer_pages=ConsumerPages(consumers, clock),
         consumer_watch=consumer_watch,
+        live_streams=LiveStreams(processes, hub, log, keyring, key_store, clock),
         keyring=keyring,
         enforcement=enforcement,
         missing_peppers=missing_peppers,
@@ -349,6 +357,8 @@ async def _start_parts(
         "consumer_watch": consumer_watch.run,
         "loop_delay": partial(context.loop_delay.run, clock, context.connections),
     }
+    if not alone:
+        works["processes"] = processes.run
     if worker is None or worker.writes:
         works["retention"] = retention.run
         works["inventory"] = context.inventory.run
@@ -372,28 +382,3 @@ async def _measure_lags(context: Context) -> None:
     while True:
         await context.clock.sleep(until_next_poll(context.clock, _TICK_SECONDS))
         await context.hub.measure_lags()
-
-
-async def _await_lost_log(context: Context, stop: asyncio.Event) -> None:
-    while context.failure is None:
-        await context.clock.sleep(until_next_poll(context.clock, _TICK_SECONDS))
-    stop.set()
-
-
-def _watch_for_failure(
-    context: Context, background: Background, stack: AsyncExitStack, stop: asyncio.Event | None
-) -> None:
-    """Mark the gateway as ready, until a background task is given up."""
-
-    def failed() -> None:
-        context.ready = False
-        context.appends.notify()
-        if stop is not None:
-            stop.set()
-
-    context.ready = True
-    background.on_failure(failed)
-    if stop is not None:
-        asyncio.get_running_loop().set_exception_handler(background.report_callback)
-        waiting = background.keep("end", partial(_await_lost_log, context, stop))
-        stack.push_async_callback(stop_tasks, [waiting])

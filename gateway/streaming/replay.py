@@ -135,6 +135,7 @@ class _StreamReader:
             )
         if chunk.count:
             self._subscription.sink.write(chunk.data)
+            self._subscription.sent_bytes += len(chunk.data)
             totals = self._hub.totals.of(self._subscription.interest.wire)
             totals.events += chunk.count
             totals.bytes += len(chunk.data)

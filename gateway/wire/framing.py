@@ -51,6 +51,7 @@ MESSAGE_TOO_BIG = End(1009, "message_too_big", False)
 LIFETIME_REACHED = End(4002, "lifetime_reached", True)
 OVERTAKEN = End(4003, "overtaken_by_retention", True)
 EVENT_FAILED = End(4004, "event_failed", True)
+ENDED_BY_OPERATOR = End(4005, "ended_by_operator", True)
 ACK_TIMEOUT = End(1013, "ack_timeout", True)
 REWOUND = End(1012, "consumer_rewound", True)
 KEY_REVOKED = End(4501, "key_revoked", False)
@@ -61,8 +62,9 @@ TAKEN_OVER = End(4505, "consumer_taken_over", False)
 CONSUMER_DELETED = End(4505, "consumer_deleted", False)
 ENDS = (
     COMPLETE, CLIENT_CLOSED, GOING_AWAY, PROTOCOL_ERROR, INVALID_TEXT, MESSAGE_TOO_BIG, RESTART,
-    OVERLOAD, THROTTLED, QUOTA_EXHAUSTED, LIFETIME_REACHED, OVERTAKEN, EVENT_FAILED, KEY_REVOKED,
-    KEY_EXPIRED, NOT_GRANTED, KEY_SUSPENDED, ACK_TIMEOUT, REWOUND, TAKEN_OVER, CONSUMER_DELETED,
+    OVERLOAD, THROTTLED, QUOTA_EXHAUSTED, LIFETIME_REACHED, OVERTAKEN, EVENT_FAILED,
+    ENDED_BY_OPERATOR, KEY_REVOKED, KEY_EXPIRED, NOT_GRANTED, KEY_SUSPENDED, ACK_TIMEOUT, REWOUND,
+    TAKEN_OVER, CONSUMER_DELETED,
 )  # fmt: skip
 # In place of reason and code where it was the peer who left.
 CLIENT_GONE = "client_gone"

@@ -77,6 +77,7 @@ _CONSUMER_CODES = MappingProxyType({
     4002: 1012,  # lifetime_reached
     4003: 1012,  # overtaken_by_retention
     4004: 1011,  # event_failed
+    4005: 1013,  # ended_by_operator
 })  # fmt: skip
 
 

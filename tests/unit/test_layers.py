@@ -69,6 +69,7 @@ ALLOWED = {
         "filters scheduling access/grants access/keys access/policy log ingest "
         "oversight/access_log oversight/detection"
     ),
+    "fleet": "filters scheduling wire access/keys access log streaming/live",
     "delivery/connect": "",
     "delivery/files": "",
     "delivery/outlets": "delivery/connect delivery/files",
@@ -104,15 +105,15 @@ ALLOWED = {
     ),
     "http/tls": "settings access/limits http/connection",
     "http/query": (
-        "filters formats access/grants access/keys log looking streaming/consumers streaming "
-        "oversight/detection"
+        "filters formats wire access/grants access/keys log looking streaming/consumers streaming "
+        "oversight/detection fleet"
     ),
     "http/request": (
         "settings filters scheduling wire access/credentials access/grants access/keys "
         "access/usage access/policy access/limits access access/administration log looking ingest "
         "ingest/sources streaming/live streaming/consumers streaming oversight/access_log "
         "oversight/detection oversight oversight/review delivery delivery/running http/response "
-        "http/connection http/tls http/query"
+        "http/connection http/tls http/query fleet"
     ),
     "http/pages": (
         "filters access/usage access/policy ingest log looking streaming/live streaming http/query "
@@ -124,7 +125,7 @@ ALLOWED = {
     ),
     "http/openapi": (
         "formats access/grants access/keys access/administration log looking oversight/review "
-        "delivery http/response http/query"
+        "delivery http/response http/query fleet"
     ),
     "http/receivers": (
         "formats scheduling log ingest ingest/otlp ingest/mapping ingest/sources ingest/protocols "
@@ -135,7 +136,7 @@ ALLOWED = {
         "access/policy access/limits access/administration log ingest streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection oversight "
         "oversight/review delivery http/response http/connection http/query http/request "
-        "http/pages http/intake http/receivers http/openapi"
+        "http/pages http/intake http/receivers http/openapi fleet"
     ),
     "http/metrics": (
         "wire looking oversight/detection oversight delivery/running http/response http/connection "
@@ -153,7 +154,7 @@ ALLOWED = {
         "delivery/connect delivery/outlets delivery delivery/running adapters/files "
         "adapters/sqlite adapters/sqlite/delivery "
         "adapters/postgres adapters/redis adapters/memory http/framework http/connection http/tls "
-        "http/request http/intake http/metrics http runtime/process"
+        "http/request http/intake http/metrics http runtime/process fleet"
     ),
     "cli/base": (
         "settings scheduling access/credentials access/grants access/keys access/administration "
@@ -447,7 +448,7 @@ def test_listeners_are_given_and_not_assigned_from_outside(module: str) -> None:
         if isinstance(target, ast.Attribute) and ast.unparse(target.value) != "self"
     ]
     if module == "gateway.runtime.compose":
-        assert {ast.unparse(target) for target in targets} == {"clock.began", "context.ready"}
+        assert {ast.unparse(target) for target in targets} == {"clock.began"}
     assigned = {ast.unparse(target) for target in targets if target.attr.startswith("on_")}
     assert assigned == ASSIGNED_LISTENERS.get(module, set())
 

@@ -200,7 +200,9 @@ WORKER_METRICS = (
 )  # fmt: skip
 # Without the method: many consumers split the lines at spaces.
 _ROUTES = (*dict.fromkeys(route.documented_path for route in ROUTES), OTHER)
-_ANSWERS = tuple((route, status) for route in _ROUTES for status in STATUSES)
+# Nothing redirects.
+_STATUSES = tuple(status for status in STATUSES if status != "3xx")
+_ANSWERS = tuple((route, status) for route in _ROUTES for status in _STATUSES)
 _STORES = ("log", "keys")
 _LOOKS = tuple((kind,) for kind in LOOK_KINDS)
 _TRANSPORTS = tuple((transport,) for transport in TRANSPORTS)

@@ -19,6 +19,7 @@ from gateway.delivery.ports import Destinations
 from gateway.delivery.running.deliveries import DeliverySupervisor
 from gateway.delivery.running.meter import DestinationNumbers
 from gateway.errors import GatewayError, Unavailable
+from gateway.fleet.live_streams import LiveStreams
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
 from gateway.http.connection.write_scheduler import WriteScheduler
@@ -93,6 +94,7 @@ class Context:
     consumers: ConsumerClaims
     consumer_pages: ConsumerPages
     consumer_watch: ConsumerWatch
+    live_streams: LiveStreams
     keyring: Keyring
     enforcement: Enforcement
     missing_peppers: MissingPeppers

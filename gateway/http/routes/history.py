@@ -37,7 +37,8 @@ async def history(request: web.Request, context: Context, admission: Admission) 
     `gateway.keys` or `gateway.anomaly` by name. To keys that may see none of them it says so.
     """
     log, access = context.log, admission.access
-    view = admission.view_of("pull")
+    # What `keys.read` allows is not about events.
+    view = admission.view if admission.action == "pull" else None
     query = parse_history(request.query.items())
     limit = min(query.limit or 0, admission.most_events(request))
     if view is None or not any(

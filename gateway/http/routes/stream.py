@@ -1,4 +1,4 @@
-"""`/v1/stream`: streams over every transport."""
+"""`/v1/stream`: streams over every transport; and `/v1/tickets`, with which browsers open them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import web
 
-from gateway.access.credentials.ticket import StreamCookie
+from gateway.access.credentials.ticket import MAX_LENGTH, StreamCookie, new_ticket, sign
 from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import OPENED
+from gateway.clock import format_rfc3339
 from gateway.cursor import distance, earlier, format_cursor, parse_cursor
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.http.connection.handoff import (
@@ -28,18 +29,23 @@ from gateway.http.connection.handoff import (
 from gateway.http.connection.stream_connection import StreamConnection
 from gateway.http.connection.websocket_connection import RECEIVED_BYTES, WebSocketConnection
 from gateway.http.query.position import Begin, count_events, end_of, find_begin
-from gateway.http.query.query import Query
+from gateway.http.query.query import Query, pairs_of_body, parse_stream
 from gateway.http.query.range import OPEN
 from gateway.http.request import stream_access
 from gateway.http.request.access_logging import log_query
+from gateway.http.request.admission import Admission
+from gateway.http.request.body import json_body
 from gateway.http.request.consumer_access import (
     ComingReader,
     begin_of,
     claim_stream,
     coming_reader,
+    refuse_consumer_with_ticket,
 )
 from gateway.http.request.context import CONTEXT, Context
-from gateway.http.response.problem import LIMIT_DECISION
+from gateway.http.request.origin import check_origin
+from gateway.http.response.answers import TicketAnswer
+from gateway.http.response.problem import LIMIT_DECISION, json_response
 from gateway.log.bound_view import bound_view
 from gateway.streaming.consumer_reader import ConsumerReader
 from gateway.streaming.event_selector import EventSelector
@@ -67,6 +73,23 @@ async def stream(request: web.Request) -> web.StreamResponse:
 async def stream_post(request: web.Request) -> web.StreamResponse:
     """`POST /v1/stream`: the parameters as a JSON body."""
     return await _open(request, stream_access.from_body(request))
+
+
+async def create_ticket(
+    request: web.Request, context: Context, admission: Admission
+) -> web.Response:
+    """`POST /v1/tickets`: the parameters of a stream as JSON."""
+    check_origin(request)
+    pairs = pairs_of_body(await json_body(request))
+    now = context.clock.now()
+    refuse_consumer_with_ticket(parse_stream(pairs, None, now))
+    ticket = new_ticket(admission.key.id, tuple(pairs), request.headers.get("Origin"), now)
+    secret = context.keyring.peppers.current.secret
+    text = sign(ticket, secret)
+    if len(text) > MAX_LENGTH:
+        raise InvalidRequest("the parameters are too long for a ticket; shorten the filter")
+    expires_at = format_rfc3339(int(ticket.expires_at * 1_000_000))
+    return json_response(TicketAnswer(text, expires_at), status=201)
 
 
 async def _open(

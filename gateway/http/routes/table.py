@@ -36,6 +36,7 @@ from gateway.http.query.query import (
     STREAM,
     USAGE,
 )
+from gateway.http.query.streams import STREAMS
 from gateway.http.receivers.otlp import PROTOBUF_TYPE, receive_logs, render
 from gateway.http.receivers.routes import ROUTES_OF_SENDERS
 from gateway.http.routes import (
@@ -51,7 +52,7 @@ from gateway.http.routes import (
     keys,
     roles,
     stream,
-    tickets,
+    streams,
 )
 
 _ADMIN = ("keys.admin",)
@@ -191,10 +192,19 @@ ROUTES: tuple[Route, ...] = (
           "The same for parameters that are too long for a URL.",
           {200: _STREAMED}, problems=(406, 409, 410), tag="events", parameters=(LAST_EVENT_ID,),
           body=content(named("StreamParameters")), admitted=False),
-    Route("POST", "/v1/tickets", tickets.create, ("stream",), "ticket",
+    Route("POST", "/v1/tickets", stream.create_ticket, ("stream",), "ticket",
           "A ticket that opens this one stream within 30 seconds, for a browser.",
           {201: says("The ticket.", named("Ticket"))}, tag="events",
           body=content(named("StreamParameters"))),
+    Route("GET", "/v1/streams", streams.list_all, ("ops.read", "stream"), "streams",
+          "Live streams of all workers and replicas; without `ops.read` those of the asking key.",
+          {200: says("In the order asked for. `partial`: the processes in `missing` did not answer "
+                     "within a second.", named("LiveStreamList"))},
+          parameters=STREAMS, tag="operation"),
+    Route("POST", "/v1/streams/{id}/end", streams.end, ("ops.act",), "endStream",
+          "End a live stream with 4005; its client comes back after a pause.",
+          {200: says("The stream as it was.", named("LiveStream"))}, problems=(404, 409),
+          tag="operation", body=content(named("Reason")), body_required=False),
     Route("GET", "/v1/consumers", consumers.list_all, _READING, "consumers",
           "The durable consumers of a key and its predecessors; with `usage.read` all.",
           {200: says("By key and name.", named("ConsumerList"))}, problems=(404,), tag="events",
@@ -256,7 +266,7 @@ ROUTES: tuple[Route, ...] = (
               JSON: {"schema": named("KeyDocument")},
           })},
           problems=(404, 406)),
-    Route("GET", "/v1/keys/{id}/history", history.history, ("keys.read", "pull"), "keyHistory",
+    Route("GET", "/v1/keys/{id}/history", history.history, ("pull", "keys.read"), "keyHistory",
           "What a key was used for and what became of it: the log's records about it that the "
           "asking key may pull.",
           {200: says("A page.", named("Page"))}, problems=(404, 410),

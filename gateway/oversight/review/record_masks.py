@@ -19,7 +19,7 @@ from gateway.filters.scope import RESERVED, Scope, Test
 from gateway.oversight.access_log.past_access import READING
 from gateway.oversight.detection.finding import Finding, FindingAnswer
 
-_ALL = Masks(drop=("actor", "source", "targets"))
+_ALL = Masks(drop=("actor", "source", "targets", "data.parameters"))
 # The highest severity of an access log entry.
 _MOST_SEVERE_ACCESS = 3
 

@@ -139,6 +139,7 @@ class Shard:
         "pending",
         "pending_since",
         "quiet_since",
+        "size",
     )  # fmt: skip
 
     def __init__(self, group: Group, now: float, position: int) -> None:
@@ -148,8 +149,10 @@ class Shard:
         self.pending: list[EventBatch] = []
         self.begin = position
         self.pending_since = now
-        # Events written since the shard began, and when its members were last written to.
+        # Events and bytes of them written since the shard began, and when its members were last
+        # written to.
         self.count = 0
+        self.size = 0
         self.quiet_since = now
         self.bookmark = position
         # Not written to before this time, so that more events can join.
@@ -169,6 +172,7 @@ class Shard:
         sink = subscription.sink
         subscription.shard = self
         subscription.joined_at = self.count
+        subscription.joined_bytes = self.size
         self.keys[subscription.key_id] = self.keys.get(subscription.key_id, 0) + 1
         if sink.descriptor >= 0 and sink.clear:
             self._direct[sink.descriptor] = subscription
@@ -178,6 +182,7 @@ class Shard:
     def remove(self, subscription: Subscription) -> None:
         subscription.shard = None
         subscription.sent += self.count - subscription.joined_at
+        subscription.sent_bytes += self.size - subscription.joined_bytes
         self.keys[subscription.key_id] -= 1
         if not self.keys[subscription.key_id]:
             del self.keys[subscription.key_id]
@@ -207,6 +212,7 @@ class Shard:
         self.begin = self.pending[taken - 1].events[-1].offset
         del self.pending[:taken]
         self.count += count
+        self.size += size
         return parts[0] if len(parts) == 1 else b"".join(parts), count
 
     def write(self, data: bytes) -> list[Subscription]:

@@ -328,6 +328,10 @@ class Hub:
         """Measure the lags of all streams, in slices. Call about once a second."""
         await self._lags.measure(self.subscriptions, self.position)
 
+    def stalls(self, subscription: Subscription) -> bool:
+        """Whether the peer of a stream takes nothing, though something waits for it."""
+        return self._lags.stalls(subscription)
+
     def _bookmark_due(self, shard: Shard, now: float) -> bool:
         if shard.pending:
             return False

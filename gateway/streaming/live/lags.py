@@ -69,6 +69,11 @@ class Lags:
         self._totals.stalled = stalled
         self._totals.lag.add(lag)
 
+    def stalls(self, subscription: Subscription) -> bool:
+        """Whether the peer of a stream had taken nothing for long when it was measured last."""
+        known = self._taken.get(subscription)
+        return known is not None and self._clock.monotonic() - known[1] >= STALLED_SECONDS
+
     def _lag(self, position: int, now: float) -> float:
         """Seconds since the first measurement that found events behind the position."""
         place = bisect_right(self._heads, position, key=itemgetter(0))

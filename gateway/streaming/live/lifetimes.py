@@ -21,6 +21,7 @@ class Lifetimes:
         if self._seconds:
             # Jittered, so that streams opened together do not all come back together.
             ends = now + self._seconds * random.uniform(0.8, 1.0)
+            subscription.ends_at = ends
             heappush(self._ends, (ends, id(subscription), subscription))
 
     def over(self, now: float) -> Iterator[Subscription]:

@@ -16,6 +16,8 @@ and everything behind that is in the store.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 from collections.abc import Container, Sequence, Sized
 from enum import Enum
 from typing import Any, Protocol
@@ -26,6 +28,8 @@ from gateway.streaming.live.cost_backoff import CostBackoff
 from gateway.streaming.live.delivery_pacer import Pacer
 from gateway.streaming.live.interest import Interest
 from gateway.wire.framing import COMPLETE
+
+_NUMBERS = itertools.count(1)
 
 
 class State(Enum):
@@ -80,6 +84,7 @@ class JoinedShard(Protocol):
 
     begin: int
     count: int
+    size: int
 
     @property
     def pending(self) -> Sized:
@@ -118,9 +123,10 @@ class Subscription:
     """State of one stream. Only the hub and its replay change it."""
 
     __slots__ = (
-        "address", "caught_up", "consumer", "costly", "counted", "cursor", "interest", "joined_at",
-        "key_id", "limit", "opened", "pacer", "place", "sent", "shard", "sink", "skip_gaps",
-        "state", "task", "until", "when_complete",
+        "address", "caught_up", "consumer", "costly", "counted", "cursor", "ends_at", "interest",
+        "joined_at", "joined_bytes", "key_id", "limit", "number", "opened", "pacer", "place",
+        "sent", "sent_bytes", "shard", "sink", "skip_gaps", "state", "task", "until",
+        "when_complete",
     )  # fmt: skip
 
     def __init__(
@@ -138,6 +144,8 @@ class Subscription:
         place: Lease | None = None,
         consumer: PeerListener | None = None,
     ) -> None:
+        # Its name in this process.
+        self.number = next(_NUMBERS)
         self.interest = interest
         self.sink = sink
         self.key_id = key_id
@@ -161,9 +169,13 @@ class Subscription:
         self.costly: CostBackoff | None = None
         self.state = State.REPLAYING
         self.caught_up = False
-        # Events written before it joined its shard, and the shard's count then.
+        # Events, and bytes of them, written before it joined its shard; and the shard's then.
         self.sent = 0
         self.joined_at = 0
+        self.sent_bytes = 0
+        self.joined_bytes = 0
+        # When its life ends, on the clock that goes on evenly; infinite if never.
+        self.ends_at = math.inf
         self.shard: JoinedShard | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -171,6 +183,12 @@ class Subscription:
     def delivered(self) -> int:
         """Number of events written so far."""
         return self.sent if self.shard is None else self.sent + self.shard.count - self.joined_at
+
+    @property
+    def delivered_bytes(self) -> int:
+        """Number of bytes of these events, as the wire has them."""
+        shard = self.shard
+        return self.sent_bytes + (0 if shard is None else shard.size - self.joined_bytes)
 
     def cost_backoff(self) -> CostBackoff:
         """Backoff of the filter, created at the first call."""

@@ -22,7 +22,7 @@ from gateway.http.app import DOCUMENT
 from gateway.http.openapi.route import Route
 from gateway.http.request import body
 from gateway.http.routes.table import ROUTES
-from tests.support.machine_time import eventually, patience
+from tests.support.machine_time import becomes, eventually, patience
 from tests.support.scripted_outlet import Receiver
 from tests.support.services.valkey import Valkey
 
@@ -164,6 +164,8 @@ async def stream_events(ask: Asked) -> None:
         await ask("stream", 200, "?from=start&follow=false", headers=accept)
         await ask("streamPost", 200, json={"from": "start", "follow": False}, headers=accept)
     upgraded = await open_stream(ask.gateway, "audit.v1", ask.key)
+    [stream] = (await ask("streams", 200, "?transport=audit.v1"))["streams"]
+    await ask("endStream", 200, id=stream["id"], json={"reason": "r"})
     upgraded.close()
     ask.compare("stream", 101, Answer(101, upgraded.answer.headers, b""))
     await ask("ticket", 201, json={"category": ["auth"], "min_severity": 1})
@@ -359,6 +361,12 @@ async def refuse_to_deliver(ask: Asked) -> None:
     await ask("makeDestination", 201, json=body)
     await ask("makeDestination", 409, json=body)
     await ask("resumeDestination", 409, id="siem")
+
+    async def listed() -> list[Any]:
+        return list((await ask("streams", 200))["streams"])
+
+    [stream] = await becomes(listed, len)
+    await ask("endStream", 409, id=stream["id"])
     await ask("pauseDestination", 200, id="siem")
     await ask("pauseDestination", 409, id="siem")
     await ask("replayDestination", 409, id="siem", json={"from": "start"})
@@ -421,6 +429,7 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
                  "resumeKey", "rotateKey", "reviewKey", "event", "role", "deleteRole"):  # fmt: skip
         await ask(name, 404)
     await ask("expectFinding", 404, json={})
+    await ask("endStream", 404)
     await refuse_consumers(ask)
     await ask("noLongerExpectFinding", 404)
     await ask("explain", 404, json={"key": UNKNOWN["id"], "action": "pull"})

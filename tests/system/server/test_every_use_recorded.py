@@ -54,6 +54,9 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
     ("POST", "/v1/keys/{id}/rotate"): ("/v1/keys/{rotated}/rotate", {}),
     ("POST", "/v1/keys/{id}/suspend"): ("/v1/keys/{kid}/suspend", {}),
     ("POST", "/v1/keys/{id}/resume"): ("/v1/keys/{suspended}/resume", {}),
+    ("POST", "/v1/keys/{id}/reviewed"): ("/v1/keys/{kid}/reviewed", {}),
+    ("GET", "/v1/streams"): ("/v1/streams", {}),
+    ("POST", "/v1/streams/{id}/end"): ("/v1/streams/{stream}/end", {}),
     ("POST", "/v1/keys/{id}/revoke"): ("/v1/keys/{revoked}/revoke", {}),
     ("GET", "/v1/findings"): ("/v1/findings", {}),
     ("POST", "/v1/findings/{id}/expected"): ("/v1/findings/{finding}/expected", {}),
@@ -142,6 +145,7 @@ FAILS: dict[tuple[str, str], tuple[str, Options]] = {
     ("GET", "/v1/keys"): ("", {}),
     ("GET", "/v1/roles"): ("", {}),
     ("GET", "/v1/findings"): ("/v1/findings?x=1", {}),
+    ("GET", "/v1/streams"): ("/v1/streams?x=1", {}),
     ("GET", "/v1/destinations"): ("/v1/destinations?x=1", {}),
     ("GET", "/v1/consumers"): ("/v1/consumers?x=1", {}),
     ("GET", "/v1/consumers/{name}"): ("/v1/consumers/unknown", {}),
@@ -180,7 +184,13 @@ def filled(text: str, names: dict[str, str]) -> str:
 
 async def there(gateway: Gateway) -> dict[str, str]:
     """Things that routes are about, by name."""
-    names = {name: key_id(await gateway.mint(GRANT)) for name in ("kid", "rotated", "revoked")}
+    names = {
+        name: key_id(await gateway.mint(GRANT, owner=name))
+        for name in ("kid", "rotated", "revoked")
+    }
+    await open_stream(gateway, "sse")
+    shown = await gateway.get("/v1/streams", key=gateway.user)
+    names["stream"] = shown.json()["streams"][0]["id"]
     suspended = key_id(await gateway.mint(GRANT))
     await gateway.post(f"/v1/keys/{suspended}/suspend", key=gateway.admin)
     for role in ("known", "doomed"):

@@ -31,7 +31,8 @@ from tests.support.services.valkey import Valkey
 
 # Those that a gateway on PostgreSQL and Redis that follows a table has beside the others.
 REMOTE = (
-    "deliveries", "followed_table", "leases", "partitions", "redis_link", "sequencer", "signals",
+    "deliveries", "followed_table", "leases", "partitions", "processes", "redis_link", "sequencer",
+    "signals",
 )  # fmt: skip
 # Those of a worker that appends through another one.
 FOLLOWER = ("log_look", "writer_link")

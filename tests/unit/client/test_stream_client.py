@@ -129,7 +129,7 @@ def test_a_bookmark_moves_the_position_over_what_is_not_for_us(reader: Reader) -
     assert server.requests[1] == {"after": [cursor(900)]}
 
 
-@pytest.mark.parametrize("code", [1001, 1012, 1013, 4001, 4002])
+@pytest.mark.parametrize("code", [1001, 1012, 1013, 4001, 4002, 4005])
 def test_an_end_that_asks_to_come_back_is_followed(reader: Reader, code: int) -> None:
     server = StreamServer(
         stream(event(1), end(code, "later", reconnect=True, offset=5)), stream(COMPLETE)

@@ -22,6 +22,7 @@ CODES = {
     framing.OVERLOAD: 1013,
     framing.ACK_TIMEOUT: 1013,
     framing.EVENT_FAILED: 1011,
+    framing.ENDED_BY_OPERATOR: 1013,
     framing.KEY_REVOKED: 4501,
     framing.KEY_EXPIRED: 4502,
     framing.NOT_GRANTED: 4503,
