@@ -17,6 +17,7 @@ from tests.benchmarks import (
     fanout,
     filters,
     ingest,
+    looking,
     machine,
     masks,
     mixed,
@@ -346,6 +347,11 @@ def _authorize(run: Run) -> Measurements:
     ]
 
 
+def _looking(run: Run) -> Measurements:
+    plan = run.plan
+    return [(f"{plan.log} events", partial(looking.cost, run.folder, plan.log, plan.rounds))]
+
+
 def _sources(run: Run) -> Measurements:
     # In turns, so often that a busy machine slows both alike.
     seconds, turns = run.plan.posting / 10, 5 * run.plan.rounds
@@ -399,6 +405,7 @@ SCENARIOS: dict[str, Callable[[Run], Measurements]] = {
     "filters": _filters,
     "masks": _masks,
     "authorize": _authorize,
+    "looking": _looking,
     "sources": _sources,
     "postgres": _postgres,
     "workers": _workers,

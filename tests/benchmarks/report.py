@@ -49,6 +49,7 @@ def rows(results: Results) -> list[Row]:
         "ingest": _ingest,
         "mixed": _mixed,
         "authorize": _authorize,
+        "looking": _looking,
         "sources": _sources,
         "postgres": _postgres,
         "workers": _workers,
@@ -344,6 +345,24 @@ def _sources(found: list[dict[str, Any]]) -> list[Row]:
             remark = f"{one['mapped_us']:.1f} us / {one['bare_us']:.2f} us"
             what = f"{one['source']}: a record mapped / its members decoded and no more"
             lines.append(Row(what, one["of_bare"], "x", AT_MOST, 5, remark))
+    return lines
+
+
+def _looking(found: list[dict[str, Any]]) -> list[Row]:
+    lines = []
+    for one in found:
+        page = f"{one['desc_ms']:.2f} / {one['asc_ms']:.2f} ms"
+        search = f"{one['text_seconds']:.2f} / {one['scan_seconds']:.2f} s"
+        lines += [
+            Row(
+                f"newest page of 100 / oldest, of {one['log']} events",
+                one["desc_ms"] / one["asc_ms"], "x", AT_MOST, 2, page,
+            ),
+            Row(
+                f"search of {one['log']} events for a word in none / a plain scan",
+                one["text_seconds"] / one["scan_seconds"], "x", AT_MOST, 3, search,
+            ),
+        ]  # fmt: skip
     return lines
 
 
