@@ -75,7 +75,7 @@ class TextCondition:
                 return False
             # One event is counted once.
             cost.events -= counted
-        found, steps = self.text.matches_at_cost(event)
+        found, steps = self.text.matches_at_cost(event, most if most < BUDGET else None)
         cost.events += 1
         cost.steps += steps
         return found

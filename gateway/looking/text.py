@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import InvalidRequest
+from gateway.filters.expression import Undecided
 
 MOST_WORDS = 8
 MOST_CHARACTERS = 256
@@ -43,6 +44,7 @@ _TOKEN = re.compile(rf'(-?)(?:"([^"]*)"(?![^{_BLANKS}])|([^{_BLANKS}]+))')
 # Steps of about 0.1 us that it takes to look at one value, and at so many characters for one word.
 _STEPS_PER_VALUE = 3
 _CHARACTERS_PER_STEP = 256
+_FOLDED_PER_STEP = 2
 
 Members = tuple[tuple[str, ...], ...]
 
@@ -85,14 +87,21 @@ class TextQuery(msgspec.Struct, frozen=True):
         """Whether a decoded event (as of `orjson.loads`), as a key sees it, has the words."""
         return self.matches_at_cost(event)[0]
 
-    def matches_at_cost(self, event: Mapping[str, Any]) -> tuple[bool, int]:
-        """Whether the event has the words, and the steps that it took to look."""
-        values = values_of(event, self.members)
+    def matches_at_cost(
+        self, event: Mapping[str, Any], most: int | None = None
+    ) -> tuple[bool, int]:
+        """Whether the event has the words, and the steps that it took to look. Raises `Undecided`
+        if that would be more than `most`."""
+        values = values_of(event, self.members, most and most // _STEPS_PER_VALUE)
         # No word holds a NUL: none occurs across two values.
         text = "\0".join(values)
-        folded = fold(text)
         words = len(self.all_of) + len(self.none_of)
         steps = len(values) * _STEPS_PER_VALUE + len(text) * words // _CHARACTERS_PER_STEP
+        if not text.isascii():
+            steps += len(text) // _FOLDED_PER_STEP
+        if most is not None and steps > most:
+            raise Undecided
+        folded = fold(text)
         found = all(word in folded for word in self.all_of) and not any(
             word in folded for word in self.none_of
         )
@@ -180,19 +189,22 @@ def _paths(members: str) -> Members:
     return tuple(sorted(set(paths)))
 
 
-def values_of(event: Mapping[str, Any], members: Members = ()) -> list[str]:
-    """Values of an event that may be looked at, as text, within some members of it, or all."""
+def values_of(
+    event: Mapping[str, Any], members: Members = (), most: int | None = None
+) -> list[str]:
+    """Values of an event that may be looked at, as text, within some members of it, or all. Raises
+    `Undecided` if there are many more than `most`."""
     found: list[str] = []
     hidden = event.get("masked")
     masked = {tuple(path.split(".")) for path in hidden} if hidden else None
     if members:
         for path in members:
             for at, value in _at(event, path):
-                _collect(value, at, masked, found)
+                _collect(value, at, masked, found, most)
         return found
     for name, value in event.items():
         if name not in _DECLARED:
-            _collect(value, (name,), masked, found)
+            _collect(value, (name,), masked, found, most)
     return found
 
 
@@ -212,7 +224,11 @@ def _at(value: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
 
 
 def _collect(
-    value: Any, path: tuple[str, ...], masked: set[tuple[str, ...]] | None, found: list[str]
+    value: Any,
+    path: tuple[str, ...],
+    masked: set[tuple[str, ...]] | None,
+    found: list[str],
+    most: int | None,
 ) -> None:
     """Add the values in a value, without what is at a masked path or below one."""
     if masked is not None and any(path[:length] in masked for length in range(1, len(path) + 1)):
@@ -224,6 +240,7 @@ def _collect(
         if kind is str:
             found.append(value)
         elif kind is dict:
+            _check_room(len(found) + len(waiting) + len(value), most)
             if masked is None:
                 waiting += [(path, one) for one in value.values()]
             else:
@@ -232,8 +249,14 @@ def _collect(
                     if below not in masked:
                         waiting.append((below, one))
         elif kind is list:
+            _check_room(len(found) + len(waiting) + len(value), most)
             waiting += [(path, one) for one in value]
         elif kind is bool:
             found.append("true" if value else "false")
         elif kind is int:
             found.append(str(value))
+
+
+def _check_room(values: int, most: int | None) -> None:
+    if most is not None and values > most:
+        raise Undecided

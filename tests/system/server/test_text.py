@@ -132,3 +132,23 @@ async def test_the_record_tells_what_was_looked_for(gateway: Gateway) -> None:
     page = await gateway.pull(gateway.admin, category="gateway.access", order="desc")
     asked = [one["data"].get("parameters") for one in page["events"]]
     assert any(one and one[0].get("text") == ["ann"] for one in asked), asked
+
+
+async def test_events_of_very_many_values_are_searched_off_the_event_loop(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away: list[Any] = []
+    work: Any = gateway.context.work
+    in_process = work.in_process
+
+    def counted(key_id: str, part: Any) -> Any:
+        away.append(part)
+        return in_process(key_id, part)
+
+    monkeypatch.setattr(work, "in_process", counted)
+    values = ["y"] * 20_000
+    await gateway.send(event(id="1", data={"x": [*values, "Needle"]}), event(id="2"))
+    await gateway.send(event(id="3", data={"x": values}))
+    page = await gateway.pull(text="needle", category="auth")
+    assert [one["id"] for one in page["events"]] == ["1"]
+    assert away

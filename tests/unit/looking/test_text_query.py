@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
-from gateway.filters.expression import FilterCost, compile_filter
+from gateway.filters.expression import FilterCost, Undecided, compile_filter
 from gateway.looking.condition import TextCondition, condition_of
 from gateway.looking.text import TextQuery, fold, parse_text, values_of
 from tests.support.examples import examples
@@ -220,3 +221,22 @@ def test_the_cost_of_a_text_grows_with_the_event_and_an_ordinary_one_is_free() -
     words.matches_at_cost(EVENT, small)
     words.matches_at_cost({"data": {"x": ["y"] * 10_000}}, large)
     assert small.steps <= 200 < 30_000 <= large.steps
+
+
+@pytest.mark.parametrize(
+    "data", [{"x": list(range(50_000))}, {"x": ["y"] * 50_000}, {"x": "\u00e9" * 50_000}]
+)
+def test_an_event_that_takes_long_is_left_to_another_process(data: dict[str, Any]) -> None:
+    words, cost = TextCondition(query("nothing")), FilterCost()
+    with pytest.raises(Undecided):
+        words.matches_at_cost({"data": data}, cost, 5_000)
+    assert cost.events == 0
+    assert not words.matches_at_cost({"data": data}, cost)
+    assert cost.events == 1
+    assert cost.steps > 5_000
+
+
+def test_conditions_are_equal_after_they_were_sent_to_another_process() -> None:
+    both = TextCondition(query("ann -bob", "actor"), compile_filter("severity > 3"))
+    assert pickle.loads(pickle.dumps(both)) == both
+    assert hash(both) == hash(TextCondition(query("-bob ann", "actor"), both.filter))
