@@ -8,7 +8,7 @@ install = sed '/^\#@ end of $(1)/,$$d' constraints.txt > $(VENV)/$(1).txt && \
 	$(PIP) install --require-hashes -r $(VENV)/$(1).txt && \
 	$(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: run test test-thorough test-shippers soak-destinations check lint format coverage bench bench-quick wheel clean lock
+.PHONY: vendor run test test-thorough test-shippers soak-destinations check lint format coverage bench bench-quick wheel clean lock
 .DEFAULT_GOAL := run
 
 $(VENV)/.made: pyproject.toml constraints.txt
@@ -69,6 +69,10 @@ bench: $(VENV)/.made-bench
 
 bench-quick: $(VENV)/.made-bench
 	@$(BIN)/python -m tests.benchmarks --quick
+
+# The console's libraries, fetched anew and checked against their digests.
+vendor: $(VENV)/.made-dev
+	@$(BIN)/python -m tests.support.vendor
 
 # What an earlier build has left would go into the wheel, too.
 wheel: $(VENV)/.made

@@ -194,6 +194,10 @@ class Keyring:
             return allowed
         return Allowed(allowed.view.within(pseudonym_domain(key.domain, self.pseudonyms)))
 
+    def now(self) -> float:
+        """Time of its decisions, in seconds since 1970."""
+        return self._clock.now()
+
     def grants_of(self, key: Key) -> tuple[Grant, ...]:
         """Grants of the key, those of its roles included."""
         return effective_grants(key, self._roles)

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from gateway.http.connection.address import BASIC_OVER_HTTP, TRUSTED_PROXIES, takes_basic
 from gateway.http.connection.connections import Connections, bounding
+from gateway.http.credentials.guard import SERVER_NAMES
 from gateway.http.intake.single_events import SINGLE_EVENTS, SingleEvents
 from gateway.http.openapi.document import document
 from gateway.http.openapi.route import Route
@@ -54,6 +55,7 @@ def _app(context: Context, routes: list[Route], connections: Connections) -> web
     app[ACK_IDS] = AckIds(context.keyed, context.clock.now)
     app[REPORT] = context.tasks.report
     app[TRUSTED_PROXIES] = context.settings.server.trusted_proxies
+    app[SERVER_NAMES] = context.settings.server.names
     app[BASIC_OVER_HTTP] = context.settings.server.basic == "always"
     app[RENDERERS] = {
         f"{route.method} {route.documented_path}": route.refusals_as.render
@@ -61,7 +63,7 @@ def _app(context: Context, routes: list[Route], connections: Connections) -> web
         if route.refusals_as is not None
     }
     for route in routes:
-        if route.public:
+        if route.public and route.method == "GET":
             app.router.add_route("HEAD", route.path, route.handler)
         app.router.add_route(route.method, route.path, _handler(route))
     return app
@@ -71,7 +73,7 @@ def _handler(route: Route) -> Handler:
     """Handler of a route that first admits the key, and then refuses query parameters which the
     table does not have."""
     handler, actions, known = route.handler, route.actions, frozenset(route.query)
-    if route.public or not route.admitted:
+    if not route.for_keys or not route.admitted:
         return handler
 
     async def admitted(request: web.Request) -> web.StreamResponse:

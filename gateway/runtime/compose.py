@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from gateway.access.grants.copies import declare_copies
 from gateway.access.keyring import Keyring
 from gateway.access.missing_peppers import MissingPeppers
+from gateway.access.sessions import Sessions
 from gateway.adapters.files.agreement import agree_on_secrets
 from gateway.adapters.files.folder import DataFolder
 from gateway.adapters.sqlite.writer_server import WriterServer
@@ -84,6 +85,7 @@ from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.replay import Replays
 from gateway.streaming.replay_cache import EventFailed
+from gateway.streaming.session_streams import SessionStreams
 from gateway.streaming.tail import Tail
 from gateway.streaming.wakeups import WakeUps
 from gateway.tasks import Tasks, Work
@@ -273,6 +275,8 @@ async def _start_parts(
     processes = Processes(own, key_store, clock, alone=alone)
     stack.push_async_callback(processes.close)
     limits = AppliedLimits(shared, settings.limits, clock)
+    sessions = Sessions(key_store, clock)
+    session_streams = SessionStreams(sessions, clock, hub.end)
     lookups = Lookups()
     stack.callback(lookups.close)
     outlets = Outlets(outlet_types(settings, clock, lookups), lambda: keyring.peppers, clock)
@@ -334,7 +338,8 @@ async def _start_parts(
         in_flight=in_flight,
         looks=Looks.of(settings.look, clock),
         keyed=KeyedValues(folder.log_secret()),
-        admission=AdmissionControl(keyring, limits, in_flight, enforcement.freshness),
+        session_streams=session_streams,
+        admission=AdmissionControl(keyring, limits, in_flight, enforcement.freshness, sessions),
         metrics=worker.metrics if worker is not None else Metrics(),
         followed=followed,
         files=open_files(settings),
@@ -353,6 +358,7 @@ async def _start_parts(
         "lags": partial(_measure_lags, context),
         "destinations": deliveries.run,
         "consumers": consumers.run,
+        "sessions": session_streams.run,
         "consumer_pages": context.consumer_pages.run,
         "consumer_watch": consumer_watch.run,
         "loop_delay": partial(context.loop_delay.run, clock, context.connections),

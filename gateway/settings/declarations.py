@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gateway.settings.console import ConsoleSettings
 from gateway.settings.consumers import ConsumerSettings
 from gateway.settings.destinations import DestinationSettings
 from gateway.settings.formats import FormatSettings
@@ -286,6 +287,7 @@ class Settings:
     formats: FormatSettings = field(default_factory=FormatSettings)
     destinations: DestinationSettings = field(default_factory=DestinationSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
     log: LogSettings = field(default_factory=LogSettings)
     # Tables `[destinations.NAME]` as TOML has them; `gateway.runtime.declared` reads them.
     declared_destinations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)

@@ -240,6 +240,14 @@ def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return lowered
 
 
+def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Host names in lower case, without ports."""
+    for name in names:
+        if re.fullmatch(r"[a-z0-9._-]{1,253}|\[[0-9a-f:.]+\]", name.lower()) is None:
+            raise ValueError(f"{name!r} is no host name; write audit.example, without a port")
+    return tuple(name.lower().removesuffix(".") for name in names)
+
+
 def check_networks(networks: tuple[str, ...]) -> tuple[Network, ...]:
     """Networks in CIDR notation, or single addresses."""
     from ipaddress import IPv4Network, IPv6Network, collapse_addresses

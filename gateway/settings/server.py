@@ -12,6 +12,7 @@ from gateway.settings.kinds import (
     SIZE,
     TEXT,
     check_host,
+    check_names,
     check_networks,
     check_origins,
     check_peppers,
@@ -59,6 +60,14 @@ class ServerSettings:
         "Further browser origins that may open streams, such as https://siem.example; the "
         "gateway's own is always allowed.",
         check=check_origins,
+        adds=True,
+    )
+    names: tuple[str, ...] = setting(
+        [],
+        LIST,
+        "Host names under which the gateway is reached, such as audit.example: sign-in to the "
+        "console works at these, over TLS, and at loopback addresses on the machine itself.",
+        check=check_names,
         adds=True,
     )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(

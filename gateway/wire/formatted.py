@@ -19,6 +19,7 @@ from gateway.wire.websocket_writer import (
     TEXT,
     AuditV1,
     AuditV1Batch,
+    AuditV1Lines,
     PlainWebSocket,
     frame,
 )
@@ -115,6 +116,17 @@ class FormattedAuditV1Batch(Formatted, AuditV1Batch):
         return b"".join(frames)
 
 
+class FormattedAuditV1Lines(Formatted, AuditV1Lines):
+    """A frame of lines of `{"cursor":"..","event":..}`."""
+
+    def __init__(self, format: Format) -> None:
+        self.format, self.name = format, f"{self.name}+{format.name}"
+
+    def framed(self, cursors: Sequence[bytes], encoded: Sequence[bytes]) -> bytes:
+        pairs = zip(cursors, as_json(self.format, encoded), strict=True)
+        return AuditV1Lines.lines(self, [b'{"cursor":"%b","event":%b}' % pair for pair in pairs])
+
+
 def _batch(cursor: bytes, batch: list[bytes]) -> bytes:
     whole = b",".join(batch)
     return frame(TEXT, b'{"type":"events","cursor":"%b","events":[%b]}' % (cursor, whole))
@@ -151,6 +163,7 @@ class Wires:
             self._websockets[name, None] = FormattedWebSocket(format)
             self._websockets[name, AuditV1.subprotocol] = FormattedAuditV1(format)
             self._websockets[name, AuditV1Batch.subprotocol] = FormattedAuditV1Batch(format)
+            self._websockets[name, AuditV1Lines.subprotocol] = FormattedAuditV1Lines(format)
         self._websockets["cloudevents", CLOUDEVENTS] = FormattedWebSocket(
             formats["cloudevents"], CLOUDEVENTS
         )

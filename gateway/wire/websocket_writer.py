@@ -1,8 +1,9 @@
-"""Frames of WebSocket servers (RFC 6455), in three dialects.
+"""Frames of WebSocket servers (RFC 6455), in several dialects.
 
 Without a subprotocol each text frame is one event, without control messages; the subprotocols
-`audit.v1` and `audit.v1.batch` wrap events and control messages. No extension is negotiated:
-compression would cost each connection a window, and joining frames in one write saves more.
+`audit.v1`, `audit.v1.batch` and `audit.v1.lines` have control messages, too. No extension is
+negotiated: compression would cost each connection a window, and joining frames in one write saves
+more.
 """
 
 from __future__ import annotations
@@ -166,11 +167,33 @@ class AuditV1Batch(AuditV1):
         return b"".join(frames)
 
 
+class AuditV1Lines(AuditV1):
+    """Events of a flush as lines, an event each, in one frame; control messages as with `AuditV1`.
+    For readers that keep the text of very many events and decode few."""
+
+    name = subprotocol = "audit.v1.lines"
+
+    def lines(self, lines: Sequence[bytes]) -> bytes:
+        frames = []
+        part: list[bytes] = []
+        size = 0
+        for line in lines:
+            if part and size + len(line) > BATCH_BYTES:
+                frames.append(frame(TEXT, b"\n".join(part)))
+                part, size = [], 0
+            part.append(line)
+            size += len(line) + 1
+        frames.append(frame(TEXT, b"\n".join(part)))
+        return b"".join(frames)
+
+
 def _batch_frame(batch: list[bytes]) -> bytes:
     return frame(TEXT, b'{"type":"events","events":[%b]}' % b",".join(batch))
 
 
 PLAIN = PlainWebSocket()
 SUBPROTOCOLS: dict[str, PlainWebSocket] = {
-    wire.subprotocol: wire for wire in (AuditV1(), AuditV1Batch()) if wire.subprotocol
+    wire.subprotocol: wire
+    for wire in (AuditV1(), AuditV1Batch(), AuditV1Lines())
+    if wire.subprotocol
 }

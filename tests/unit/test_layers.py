@@ -96,7 +96,7 @@ ALLOWED = {
     "adapters/memory": "access/usage access/limits",
     "http/framework": "",
     "http/response": (
-        "access/credentials access/grants access/keys access/usage access/limits "
+        "access/credentials access/grants access/keys access/usage access/policy access/limits "
         "oversight/detection oversight/review delivery http/framework"
     ),
     "http/pipelining": "access/keys",
@@ -104,6 +104,7 @@ ALLOWED = {
         "settings wire access/limits streaming/live http/framework http/response http/pipelining"
     ),
     "http/tls": "settings access/limits http/connection",
+    "http/credentials": "access/credentials http/connection",
     "http/query": (
         "filters formats wire access/grants access/keys log looking streaming/consumers streaming "
         "oversight/detection fleet"
@@ -113,7 +114,7 @@ ALLOWED = {
         "access/usage access/policy access/limits access access/administration log looking ingest "
         "ingest/sources streaming/live streaming/consumers streaming oversight/access_log "
         "oversight/detection oversight oversight/review delivery delivery/running http/response "
-        "http/connection http/tls http/query fleet"
+        "http/connection http/tls http/credentials http/query fleet"
     ),
     "http/pages": (
         "filters access/usage access/policy ingest log looking streaming/live streaming http/query "
@@ -127,6 +128,11 @@ ALLOWED = {
         "formats access/grants access/keys access/administration log looking oversight/review "
         "delivery http/response http/query fleet"
     ),
+    "http/console": (
+        "access/credentials access/grants access/keys access/usage access/policy "
+        "access/administration oversight/review http/response http/query http/request "
+        "http/credentials http/openapi"
+    ),
     "http/receivers": (
         "formats scheduling log ingest ingest/otlp ingest/mapping ingest/sources ingest/protocols "
         "http/response http/query http/request http/intake http/openapi"
@@ -136,15 +142,15 @@ ALLOWED = {
         "access/policy access/limits access/administration log ingest streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection oversight "
         "oversight/review delivery http/response http/connection http/query http/request "
-        "http/pages http/intake http/receivers http/openapi fleet"
+        "http/pages http/intake http/receivers http/openapi http/console fleet"
     ),
     "http/metrics": (
         "wire looking oversight/detection oversight delivery/running http/response http/connection "
         "http/request http/routes"
     ),
     "http": (
-        "http/response http/connection http/query http/request http/intake http/openapi "
-        "http/receivers http/routes"
+        "http/response http/connection http/credentials http/query http/request http/intake "
+        "http/openapi http/receivers http/routes"
     ),
     "runtime/process": "settings",
     "runtime": (

@@ -75,6 +75,15 @@ class Delivery:
                 longest = msgspec.structs.replace(found, retry_after=over)
         return longest
 
+    def decisions(self) -> dict[str, Decision]:
+        """State of each limit, by its name."""
+        found = {}
+        for part in self.parts.values():
+            limit, state = part.limit, part.state
+            limit.settle(state, limit.time(self._clock))
+            found[limit.name] = limit.decision(state, True, 0, source="local")
+        return found
+
     @property
     def spent(self) -> bool:
         """Whether a daily quota is used up; otherwise the wait is for a rate."""

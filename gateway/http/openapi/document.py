@@ -50,8 +50,8 @@ def document(routes: Iterable[Route]) -> Schema:
             "description": "Live, least-privilege audit event streams.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "tags": [{"name": name} for name in ("events", "keys", "delivery", "operation")],
-        "security": [{"key": []}, {"basic": []}],
+        "tags": [{"name": name} for name in ("events", "keys", "delivery", "console", "operation")],
+        "security": [{"key": []}, {"basic": []}, {"session": []}],
         "paths": paths,
         "components": {
             "securitySchemes": {
@@ -61,6 +61,13 @@ def document(routes: Iterable[Route]) -> Schema:
                     "bearerFormat": "alpk_<kid>_<secret>",
                     "description": "`Authorization: Bearer <key>`; `token <key>` works as well. "
                     "A key never goes into a URL.",
+                },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "__Host-audit-session",
+                    "description": "The console's session, for its own pages: changes need "
+                    "`X-Audit-CSRF`, too. Without TLS, on the machine itself, it has no prefix.",
                 },
                 "basic": {
                     "type": "http",

@@ -13,6 +13,10 @@ from gateway.http.response.problem import Renderer
 
 # Actions of a route that needs no key.
 PUBLIC: tuple[str, ...] = ()
+# Actions of a route for browsers that sign in, or have: whatever the key is granted.
+SESSION: tuple[str, ...] = ("session",)
+# Actions of a route for whatever key, ticket or session.
+ANY_CREDENTIAL: tuple[str, ...] = ("any",)
 _PATH_PARAMETER = re.compile(r"\{(\w+)(:[^}]+)?\}")
 _PROBLEMS_WITH_KEY = (400, 401, 403, 429, 431, 503)
 _HEAD_TOO_LARGE = 431
@@ -57,6 +61,11 @@ class Route(msgspec.Struct, frozen=True):
         return self.actions == PUBLIC
 
     @property
+    def for_keys(self) -> bool:
+        """Whether it needs a key with a grant."""
+        return self.actions not in (PUBLIC, SESSION, ANY_CREDENTIAL)
+
+    @property
     def documented_path(self) -> str:
         """Path without the patterns of its parameters."""
         return _PATH_PARAMETER.sub(r"{\1}", self.path)
@@ -95,6 +104,8 @@ class Route(msgspec.Struct, frozen=True):
         }
         if self.public:
             made["security"] = []
+        elif self.actions == SESSION:
+            made["security"] = [{"session": []}]
         if parameters := self.all_parameters:
             made["parameters"] = parameters
         if self.body is not None:

@@ -100,6 +100,10 @@ class RewindBody(ReasonBody, frozen=True, kw_only=True):
     ]
 
 
+class SignInBody(Body, frozen=True):
+    key: Annotated[str, Meta(min_length=1, max_length=128), about("A provisioning key.")]
+
+
 class NewConsumerBody(Body, frozen=True, rename={"begin": "from"}):
     """Options of a consumer; what is left out stays as it is. Parsed elsewhere, but for types."""
 
@@ -125,5 +129,5 @@ class NewConsumerBody(Body, frozen=True, rename={"begin": "from"}):
 
 BODIES: tuple[type[Body], ...] = (
     ReasonBody, ReviewedBody, RevocationBody, OverlapBody, QuestionBody, ProposalBody, AckBody,
-    RewindBody, PseudonymBody, NewConsumerBody,
+    RewindBody, PseudonymBody, NewConsumerBody, SignInBody,
 )  # fmt: skip

@@ -6,8 +6,7 @@ records and rechecks the answer.
 
 from __future__ import annotations
 
-import base64
-import binascii
+import re
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -15,24 +14,37 @@ import msgspec
 from aiohttp import web
 
 from gateway.access.credentials.pepper import Peppers
-from gateway.access.credentials.ticket import PREFIX as TICKET
-from gateway.access.credentials.token import key_id_of, looks_like_token
+from gateway.access.credentials.session import Session
+from gateway.access.credentials.token import key_id_of
 from gateway.access.grants.grant import Grant
 from gateway.access.keyring import Keyring
 from gateway.access.keys.key import Key
-from gateway.access.policy.decision import EXPIRED, REVOKED, SUSPENDED, Allowed, Denied, View
+from gateway.access.policy.decision import (
+    EXPIRED,
+    REVOKED,
+    SUSPENDED,
+    Allowed,
+    Denied,
+    View,
+    decide_state,
+)
+from gateway.access.sessions import Sessions
 from gateway.access.usage.access import Access
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized, Unavailable
 from gateway.event import Event
-from gateway.http.connection.address import takes_basic
+from gateway.http.credentials.cookie import session_secret
+from gateway.http.credentials.guard import check_signed_in
+from gateway.http.credentials.token import sends_key, token_of
 from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.in_flight import Holding, InFlight
 from gateway.http.request.limits import AppliedLimits, PageAllowance
 from gateway.streaming.key_freshness import KeyFreshness
 
-# Credentials that a browser can send with a WebSocket; the rest is the key in base64url.
-WEBSOCKET_BEARER = "base64url.bearer.authorization.audit."
-_SCHEMES = ("bearer", "token", "splunk", "apikey")
+# Headers of the console's pages: which page asks, and that no person has caused the request.
+_PAGE, _BACKGROUND = "X-Audit-Page", "X-Audit-Background"
+_PAGES = re.compile(r"console/[a-z-]{1,32}", re.ASCII)
+# Its requests last, whether a person is there or not.
+_STREAM = "/v1/stream"
 _ENDED = (REVOKED, EXPIRED, SUSPENDED)
 _REASONS = {
     "key_revoked": "this key was revoked; ask for a new one",
@@ -62,6 +74,8 @@ class Admission(msgspec.Struct, eq=False, gc=False):
     # The peppers by which its token was checked.
     peppers: Peppers
     _control: AdmissionControl
+    # Of a person who has signed in to the console; None for requests with a key or ticket.
+    session: Session | None = None
     _also: dict[str, Allowed | Denied] | None = None
     _grants: tuple[Grant, ...] | None = None
     _allowance: PageAllowance | None = None
@@ -87,6 +101,8 @@ class Admission(msgspec.Struct, eq=False, gc=False):
         """
         before, control = self.key, self._control
         await control.knowledge.await_knowledge(before.id)
+        if self.session is not None and await control.sessions.get(self.session.id) is None:
+            raise session_over()
         key = await control.keyring.get(before.id)
         if key is None:
             raise Unauthorized("this key is gone")
@@ -163,11 +179,13 @@ class AdmissionControl:
         limits: AppliedLimits,
         in_flight: InFlight,
         knowledge: KeyFreshness,
+        sessions: Sessions,
     ) -> None:
         self.keyring = keyring
         self.limits = limits
         self.in_flight = in_flight
         self.knowledge = knowledge
+        self.sessions = sessions
 
     def decide(self, key: Key, action: str, access: Access) -> Allowed | Denied:
         """Decision on an action of the key, now and from the address of the request."""
@@ -203,12 +221,11 @@ class AdmissionControl:
         access = await self.arrive(request, action)
         again, address = access.key is not None, access.address or None
         peppers = self.keyring.peppers
+        session = None
         if key_id:
             key = await self._key_of_ticket(key_id, request)
         else:
-            token = _token_of(request)
-            recalled = access.key = self.keyring.recall(token)
-            key = recalled or await self._authenticate(token, request, access)
+            key, session = await self._key_of(request, access)
         if not self.knowledge.fresh:
             await self.knowledge.await_knowledge(key.id)
         key = self.keyring.cached(key.id) or key
@@ -227,7 +244,7 @@ class AdmissionControl:
             self.limits.throttle.check(key)
         if isinstance(decision, Denied):
             raise _refusal(decision, action, key)
-        admission = Admission(key, action, decision.view, access, peppers, self)
+        admission = Admission(key, action, decision.view, access, peppers, self, session)
         request[ADMISSION] = admission
         return admission
 
@@ -241,6 +258,62 @@ class AdmissionControl:
             raise Unauthorized("no such key; check that it was copied whole")
         access.claimed = ""
         return key
+
+    async def identify(self, request: web.Request, token: str = "") -> tuple[Key, Session | None]:
+        """Key of a token, or of the credentials of a request, whatever it is granted; counted and
+        limited like any request. Raises `Unauthorized`."""
+        access = await self.arrive(request, "identify")
+        session = None
+        if token:
+            key = await self._authenticate(token, request, access)
+        else:
+            key, session = await self._key_of(request, access)
+        return await self._living(request, key), session
+
+    async def identify_key(self, request: web.Request, key_id: str) -> Key:
+        """The key of a ticket, as `identify` gives it."""
+        await self.arrive(request, "identify")
+        return await self._living(request, await self._key_of_ticket(key_id, request))
+
+    async def _living(self, request: web.Request, key: Key) -> Key:
+        """A key that has not ended, within its limits."""
+        await self.knowledge.await_knowledge(key.id)
+        key = self.keyring.cached(key.id) or key
+        if (denied := decide_state(key, self.keyring.now())) is not None:
+            raise _refusal(denied, "", key)
+        if self.limits.limits_requests(key):
+            await self.limits.admit(request, key)
+        self.limits.throttle.check(key)
+        return key
+
+    async def _key_of(self, request: web.Request, access: Access) -> tuple[Key, Session | None]:
+        """Key of the credentials of a request, and its session if it comes by cookie."""
+        if "Cookie" in request.headers and (secret := session_secret(request)) is not None:
+            return await self._signed_in(request, secret, access)
+        token = token_of(request)
+        recalled = access.key = self.keyring.recall(token)
+        return recalled or await self._authenticate(token, request, access), None
+
+    async def _signed_in(
+        self, request: web.Request, secret: str, access: Access
+    ) -> tuple[Key, Session]:
+        """Key of a cookie, and its session."""
+        if sends_key(request):
+            raise InvalidRequest(
+                "send a key or the session's cookie, not both", code="ambiguous_key"
+            )
+        check_signed_in(request, secret)
+        session = await self.sessions.find(secret)
+        key = None if session is None else await self.keyring.get(session.key_id)
+        if session is None or key is None:
+            await self.limits.failed(request, access.address or None)
+            raise session_over()
+        access.key, access.session = key, session.id
+        page = request.headers.get(_PAGE, "")
+        access.page = page if _PAGES.fullmatch(page) else ""
+        if _BACKGROUND not in request.headers and request.path != _STREAM:
+            await self.sessions.use(session)
+        return key, session
 
     async def _key_of_ticket(self, key_id: str, request: web.Request) -> Key:
         access = request[CURRENT_ACCESS]
@@ -258,6 +331,11 @@ class AdmissionControl:
         )
 
 
+def session_over() -> Unauthorized:
+    """Error for a session that has ended."""
+    return Unauthorized("this session has ended; sign in again", code="session_ended")
+
+
 def _refusal(decision: Denied, action: str, key: Key) -> GatewayError:
     if decision == EXPIRED and key.successor:
         return Unauthorized(
@@ -267,89 +345,3 @@ def _refusal(decision: Denied, action: str, key: Key) -> GatewayError:
         return Unauthorized(_REASONS[decision.reason], code=decision.reason)
     detail = _REASONS.get(decision.reason, f"no grant of this key allows the action `{action}`")
     return Forbidden(detail, code=decision.reason, action=action)
-
-
-def _token_of(request: web.Request) -> str:
-    """Token of a request. Raises `Unauthorized` if it has none."""
-    token = _shown(request)
-    if token.startswith(TICKET):
-        raise Unauthorized(
-            "this is a ticket: open the stream with ?ticket=.., or send it as a WebSocket "
-            "subprotocol"
-        )
-    return token
-
-
-def _shown(request: web.Request) -> str:
-    headers = request.headers.getall("Authorization", [])
-    offered = [one for one in offered_subprotocols(request) if one.startswith(WEBSOCKET_BEARER)]
-    shown = {_from_base64url(one.removeprefix(WEBSOCKET_BEARER)) for one in offered}
-    shown |= {_of_header(one, request) for one in headers[:1]}
-    # A proxy may have checked another one; it may also add to a header what the subprotocol says.
-    if len(shown) > 1 or len(headers) > 1 or len(offered) > 1:
-        raise InvalidRequest(
-            "send the key once: in one Authorization header, or in one subprotocol",
-            code="ambiguous_key",
-        )
-    if not shown:
-        raise Unauthorized("a key is needed: `Authorization: Bearer <key>`", code="missing_key")
-    return shown.pop()
-
-
-def _of_header(authorization: str, request: web.Request) -> str:
-    scheme, _, token = authorization.partition(" ")
-    if scheme.lower() == "basic":
-        _refuse_readable(request)
-        return _password(token.strip())
-    if scheme.lower() not in _SCHEMES:
-        raise Unauthorized("send the key as `Authorization: Bearer <key>`", code="missing_key")
-    token = token.strip()
-    # Clients of Elasticsearch encode `id:key`.
-    encoded = scheme.lower() == "apikey" and not looks_like_token(token)
-    return _password(token) if encoded else token
-
-
-def _refuse_readable(request: web.Request) -> None:
-    if not takes_basic(request):
-        raise Forbidden(
-            "Basic credentials are taken over TLS only, as many programs send them unasked: use "
-            "https (name the proxy that ends TLS in server.trusted_proxies, and have it send one "
-            'X-Forwarded-Proto), or set server.basic = "always"',
-            code="basic_needs_tls",
-        )
-
-
-def _password(credentials: str) -> str:
-    """The key in `user:key` in base64, as Basic credentials have it (RFC 7617); any user name is
-    ignored."""
-    try:
-        _, colon, password = base64.b64decode(credentials, validate=True).partition(b":")
-        key = password.decode()
-    except ValueError:
-        raise Unauthorized("the credentials are not base64 of `user:key`") from None
-    if not colon or not key:
-        raise Unauthorized("send the key as the password of the credentials")
-    return key
-
-
-def _from_base64url(text: str) -> str:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        return base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, ValueError):
-        raise Unauthorized("the key in the subprotocol is not base64url") from None
-
-
-def offered_ticket(request: web.Request) -> str | None:
-    """Ticket among the subprotocols of a WebSocket, if any."""
-    for offered in offered_subprotocols(request):
-        if offered.startswith(WEBSOCKET_BEARER):
-            text = _from_base64url(offered.removeprefix(WEBSOCKET_BEARER))
-            return text if text.startswith(TICKET) else None
-    return None
-
-
-def offered_subprotocols(request: web.Request) -> list[str]:
-    """Values of `Sec-WebSocket-Protocol`, in order, from all such headers."""
-    headers = request.headers.getall("Sec-WebSocket-Protocol", [])
-    return [part.strip() for header in headers for part in header.split(",") if part.strip()]

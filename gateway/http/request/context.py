@@ -47,6 +47,7 @@ from gateway.streaming.consumer_pages import ConsumerPages
 from gateway.streaming.consumers.ports import Consumers
 from gateway.streaming.enforcement import Enforcement
 from gateway.streaming.live.hub import Hub
+from gateway.streaming.session_streams import SessionStreams
 from gateway.tasks import PLAIN, Tasks
 from gateway.trusted_clock import TrustedClock
 from gateway.wire.formatted import Wires
@@ -104,6 +105,7 @@ class Context:
     usage: Meter
     shared: Shared
     limits: AppliedLimits
+    session_streams: SessionStreams
     admission: AdmissionControl
     decoder: Decoder
     sources: Sources

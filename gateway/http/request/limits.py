@@ -29,6 +29,7 @@ from gateway.access.limits.ports import Lease, Shared
 from gateway.access.usage.meter import Meter
 from gateway.clock import Clock
 from gateway.errors import GatewayError, TooFast, TooManyRequests, Unavailable
+from gateway.http.response.answers import LimitStanding
 from gateway.http.response.problem import LIMIT_DECISION
 from gateway.settings.limits import LimitSettings as Settings
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
@@ -195,6 +196,21 @@ class AppliedLimits:
             "this key has been sent more than it may be sent in so short a time; wait",
             retry_after=wait,
         )
+
+    async def standing(self, key: Key) -> dict[str, LimitStanding]:
+        """What the limits of a key leave it now, by their names; counts nothing."""
+        plan, delivery = self._plan(key), self._delivery(key)
+        found = {
+            limit.name: await self._limits.take(limit, key.id, 0)
+            for limit in (plan.requests, plan.new_streams)
+            if limit is not None
+        }
+        if delivery is not None:
+            found |= delivery.decisions()
+        return {
+            name: LimitStanding(one.limit, one.remaining, math.ceil(one.reset))
+            for name, one in found.items()
+        }
 
     async def _take(
         self, request: web.Request | None, limit: Limit, subject: str, what: str

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable
 
 from aiohttp import web
 
 from gateway.errors import Forbidden
-from gateway.http.connection.address import is_secure
+from gateway.http.connection.web_origin import is_own_origin, parse_origin
 from gateway.http.request.context import CONTEXT
 from gateway.http.response.problem import Handler
 
-# Scheme, host and port (RFC 6454, section 4).
-Origin = tuple[str, str, str]
-_ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^:/?#\[\]@]+)(?::([0-9]*))?", re.ASCII)
-_PORTS = {"http": "80", "https": "443"}
 _SENT = (
     "Accept, Authorization, Cache-Control, Content-Encoding, Content-Type, Last-Event-ID, Prefer"
 )
@@ -34,28 +29,13 @@ def check_origin(request: web.Request) -> None:
         return
     if len(sent) > 1:
         raise Forbidden("send one Origin header", code="origin_not_allowed")
-    scheme = "https" if is_secure(request) else "http"
-    own = parse_origin(f"{scheme}://{request.host}")
-    if _allowed(request) is None and (own is None or parse_origin(sent[0]) != own):
+    if _allowed(request) is None and not is_own_origin(request, sent[0]):
         raise Forbidden(
             "this origin may not open streams; add it to server.allowed_origins. If it is the "
             "gateway's own, name the proxy that ends TLS in server.trusted_proxies, and have it "
             "send one X-Forwarded-Proto",
             code="origin_not_allowed",
         )
-
-
-def parse_origin(text: str) -> Origin | None:
-    """Parts of a web origin; None if it is none, such as `null`.
-
-    A final dot of the host is dropped; a missing port is the scheme's.
-    """
-    # Some letters beyond ASCII have a lower case within ASCII.
-    match = _ORIGIN.fullmatch(text.lower()) if text.isascii() else None
-    if match is None:
-        return None
-    scheme, host, port = match.groups()
-    return scheme, host.removesuffix("."), port or _PORTS[scheme]
 
 
 def cors_headers(request: web.BaseRequest) -> dict[str, str]:

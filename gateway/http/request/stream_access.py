@@ -27,17 +27,15 @@ from gateway.access.credentials.ticket import (
 from gateway.cursor import later, parse_cursor
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, Unauthorized
 from gateway.http.connection.address import is_secure
+from gateway.http.connection.web_origin import parse_origin
+from gateway.http.credentials.token import offered_subprotocols, offered_ticket
 from gateway.http.query.position import Begin
 from gateway.http.query.query import RESUME, Query, pairs_of_body, parse_stream
 from gateway.http.query.values import Pairs
-from gateway.http.request.admission import (
-    Admission,
-    offered_subprotocols,
-    offered_ticket,
-)
+from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT, Context
-from gateway.http.request.origin import check_origin, cors_headers, parse_origin
+from gateway.http.request.origin import check_origin, cors_headers
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answer import ALWAYS
 from gateway.wire.formatted import CLOUDEVENTS, Wires
@@ -208,7 +206,7 @@ async def _admit(request: web.Request) -> Opening:
         return Opening(admission, list(request.query.items()))
     now = context.clock.now()
     # When a browser reconnects, the ticket has expired, but its claims count.
-    ticket = _read(text, context)
+    ticket = read_ticket_of(text, context)
     cookie = None if ticket is None else _cookie_of(ticket, request, now)
     # Before the ticket is used: another page must not spend it.
     _check_origin(request, ticket)
@@ -268,7 +266,7 @@ def _cookie_of(ticket: Ticket, request: web.Request, now: float) -> StreamCookie
     return None
 
 
-def _read(text: str, context: Context) -> Ticket | None:
+def read_ticket_of(text: str, context: Context) -> Ticket | None:
     """Valid ticket, possibly expired, signed with any of the peppers."""
     for pepper in context.keyring.peppers.for_tickets():
         ticket = read_ticket(text, pepper, 0.0)

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, field
 from gateway.access.grants.pseudonym import PSEUDONYM_PATTERN
 from gateway.access.grants.role import RoleAnswer
 from gateway.access.keys.key import KeyAnswer
+from gateway.access.policy.attributed_grant import NamedGrant
 from gateway.access.usage.windows import UsageRow
 from gateway.clock import Moment
 from gateway.cursor import Cursor
@@ -217,6 +218,47 @@ class Acknowledged(Struct):
     lag: ConsumerLag
 
 
+class LimitStanding(Struct):
+    limit: int
+    left: int
+    resets_in: Annotated[int, about("Seconds until all of it is left.")]
+
+
+class TicketParameters(Struct):
+    name: str
+    value: str
+
+
+class MeAnswer(Struct, omit_defaults=True):
+    kind: Annotated[str, about(enum=["key", "ticket"])]
+    id: Annotated[str, about("Id of the key.")]
+    name: str
+    purpose: str
+    owner: str
+    state: str
+    expires_at: Moment
+    can: Annotated[list[str], about("Sentences.")]
+    cannot: Annotated[list[str], about("Sentences.")]
+    actions: Annotated[list[str], about("That it may do now, from this address.")]
+    grants: list[NamedGrant]
+    masks: Annotated[list[str], about("Members that it does not see as they are.")]
+    limits: Annotated[dict[str, LimitStanding], about("By name; without those that it has not.")]
+    streams: Annotated[int, about("Open ones, of the process that answers.")]
+    address_seen: str
+    csrf: Annotated[str, about("Of a session: sent as `X-Audit-CSRF` with each change.")] = ""
+    parameters: Annotated[
+        Sequence[TicketParameters], about("Of a ticket: those of its stream.")
+    ] = ()
+
+
+class SessionAnswer(Struct):
+    id: str
+    key: Annotated[str, about("Id of the key, under whose rights the session is.")]
+    created_at: Moment
+    ends_at: Annotated[Moment, about("Unless a person does something before.")]
+    csrf: Annotated[str, about("Sent as `X-Audit-CSRF` with each change.")]
+
+
 class GoneProblem(ProblemAnswer):
     earliest: Cursor
     latest: Cursor
@@ -236,8 +278,8 @@ FindingList = defstruct("FindingList", [("findings", list[FindingAnswer])])
 ANSWERS: tuple[type[Struct], ...] = (
     EventAnswer, PageAnswer, AroundAnswer, Ingested, IngestedLeniently, IngestProgress,
     HecResult, HecAcks,
-    TicketAnswer, KeyInUse, KeyList, RoleList, DeletedRole, FindingList, DestinationList,
-    DeadLetterList,
+    TicketAnswer, SessionAnswer, MeAnswer, KeyInUse, KeyList, RoleList, DeletedRole, FindingList,
+    DestinationList, DeadLetterList,
     DeletedDeadLetters, TestAnswer, ConsumerAnswer, ConsumerList, Acknowledged, UsageRows,
     ExplanationAnswer, SimulationAnswer, ResolvedPseudonym, GoneProblem, EventsProblem,
     ProblemAnswer,

@@ -9,13 +9,15 @@ from aiohttp import web
 
 from gateway.histogram import Histogram
 
-KINDS = ("ingest", "page", "stream", "keys", "review", "other")
+KINDS = ("ingest", "page", "stream", "keys", "review", "console", "other")
 # 101 counts as a success.
 STATUSES = ("2xx", "3xx", "4xx", "5xx")
 OTHER = "other"
 # Codes of answers with status 401, 403, 410 and 429.
 REFUSALS = (
-    "missing_key", "invalid_key", "invalid_ticket", "key_revoked", "key_expired", "key_suspended",
+    "missing_key", "missing_session", "session_ended", "csrf_refused", "host_not_named",
+    "sign_in_needs_tls", "invalid_key", "invalid_ticket", "key_revoked", "key_expired",
+    "key_suspended",
     "key_unreadable", "not_granted", "action_not_granted", "denied_by_grant", "role_unreadable",
     "unknown_time_zone", "outside_hours", "address_not_allowed", "events_not_granted",
     "exceeds_own_grants", "foreign_pseudonym_domain", "exceeds_own_limits", "own_case",
@@ -35,6 +37,7 @@ _KINDS = {
     "GET /v1/stream": "stream",
     "POST /v1/stream": "stream",
 }
+_CONSOLE = ("/console/", "/v1/session")
 _REVIEWS = ("/document", "/history", "/usage", "/expected", "/findings", "/explain", "/simulate")
 _KEYS = ("/v1/keys", "/v1/roles", "/v1/tickets")
 
@@ -83,6 +86,8 @@ def _labels(route: str, status: int) -> tuple[tuple[str, str], str]:
 def _kind(route: str, path: str) -> str:
     if path.endswith(_REVIEWS):
         return "review"
+    if path.startswith(_CONSOLE):
+        return "console"
     if path.startswith(_INGESTS) and not route.startswith("GET "):
         return "ingest"
     return _KINDS.get(route) or ("keys" if path.startswith(_KEYS) else "other")

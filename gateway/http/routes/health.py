@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from gateway.errors import Unavailable
+from gateway.http.console import pages
 from gateway.http.receivers.elasticsearch_version import PRODUCT, VERSION, asks_for_version
 from gateway.http.request.admission import recheck
 from gateway.http.request.context import CONTEXT, Context
@@ -31,9 +32,12 @@ _INDEX = """The audit log gateway.
 
 
 async def index(request: web.Request) -> web.Response:
-    """What is where; for a program, what clients of Elasticsearch look for first."""
+    """The console for a browser, else what is where; for a program, what clients of Elasticsearch
+    look for first."""
     if asks_for_version(request):
         return json_response(VERSION, headers=PRODUCT | {"Vary": "Accept"})
+    if pages.wants_page(request):
+        return pages.page(request)
     return web.Response(text=_INDEX, headers={"Vary": "Accept"})
 
 

@@ -245,6 +245,8 @@ async def _take(
     access.behind = distance(begin.offset, context.log.head)
     context.access_log.log(access)
     subscription.opened = access
+    if access.session:
+        context.session_streams.add(access.session, subscription)
     if reader is not None:
         reader.attach(context.hub, subscription)
         context.consumers.hold(reader)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE
+from gateway.http.console.routes import CONSOLE_ROUTES
 from gateway.http.openapi.parts import (
     JSON,
     LAST_EVENT_ID,
@@ -96,7 +97,8 @@ _STREAMED = says(
 )
 _UPGRADED = says(
     "WebSocket (RFC 6455). Without a subprotocol a text frame is an event. With `audit.v1` and "
-    "`audit.v1.batch` frames are objects with a `type`; `cloudevents.json` has a CloudEvent per "
+    "`audit.v1.batch` frames are objects with a `type`, with `audit.v1.lines` they are lines of "
+    "events or one such object; `cloudevents.json` has a CloudEvent per "
     "frame. The close frame's reason is JSON with "
     "`reason` and `cursor`.",
     headers=headers(Audit_Cursor="Where the stream begins.",
@@ -106,9 +108,9 @@ _SHOWN_ONCE = headers(Location="Its path.")
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", health.index, PUBLIC, "index", "What is where.",
-          {200: says("Text; for clients of Elasticsearch, which name JSON or accept nothing by "
-                     "name, what they look for.",
-                     content={"text/plain": {"schema": _PLAIN},
+          {200: says("The console for browsers, else text; for clients of Elasticsearch, which "
+                     "name JSON or accept nothing by name, what they look for.",
+                     content={"text/plain": {"schema": _PLAIN}, "text/html": {"schema": _PLAIN},
                               JSON: {"schema": {"type": "object"}}})}, tag="operation"),
     Route("GET", "/healthz", health.healthz, PUBLIC, "healthz", "The process is alive.",
           {200: says("Alive.", _PLAIN, "text/plain")}, tag="operation"),
@@ -367,5 +369,6 @@ ROUTES: tuple[Route, ...] = (
           _DELIVERY, "deleteDeadLetter", "Delete one dead letter.",
           {200: says("Whether there was one: 1 or 0.", named("DeletedDeadLetters"))},
           problems=(404,), tag="delivery"),
+    *CONSOLE_ROUTES,
     *ROUTES_OF_SENDERS,
 )  # fmt: skip

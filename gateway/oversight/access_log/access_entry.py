@@ -19,7 +19,7 @@ _SEVERITY = {"success": 1, "failure": 2, "denied": 3}
 _MOST_NAMED = MOST_TARGETS - 1
 _MOST = {
     "parameters": 16, "about": 256, "clients": 8, "forbidden": 16, "out_of_scope": 16,
-    "claimed": _MOST_NAMED,
+    "claimed": _MOST_NAMED, "pages": 16,
 }  # fmt: skip
 _MOST_RANGES = 16
 # Most characters of all details, and of the parameters of one access.
@@ -85,6 +85,8 @@ class AccessEntry:
             kept = kept and self._keep("about", access.about)
         if access.claimed:
             kept = kept and self._keep("claimed", access.claimed)
+        if access.page:
+            kept = kept and self._keep("pages", access.page)
         for category in access.forbidden:
             kept = kept and self._keep("forbidden", category)
         for selected in access.out_of_scope:
@@ -162,7 +164,7 @@ class AccessEntry:
                 for text in (*self._details["parameters"], *(["{}"] if self._bare else []))
             ]
         # A single one is the target, or in the source.
-        for name in ("about", "clients", "forbidden", "out_of_scope", "claimed"):
+        for name in ("about", "clients", "forbidden", "out_of_scope", "claimed", "pages"):
             values = self._details.get(name, ())
             if len(values) >= (2 if name in ("about", "clients") else 1):
                 data[name] = [clean(value, 1024) for value in values]

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -45,28 +45,32 @@ class Page:
         self._devtools = devtools
         self._session: dict[str, str] = {}
         self._number = 0
+        # What the page said unasked: the name of the event, and its members.
+        self.said: list[tuple[str, dict[str, Any]]] = []
 
     async def open(self, url: str) -> None:
         """A fresh page, loaded, that shares nothing with other pages."""
-        alone = await self._ask("Target.createBrowserContext", disposeOnDetach=True)
-        target = await self._ask("Target.createTarget", url="about:blank", **alone)
-        session = await self._ask(
-            "Target.attachToTarget", targetId=target["targetId"], flatten=True
-        )
+        alone = await self.ask("Target.createBrowserContext", disposeOnDetach=True)
+        target = await self.ask("Target.createTarget", url="about:blank", **alone)
+        session = await self.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = {"sessionId": session["sessionId"]}
-        failed = (await self._ask("Page.navigate", url=url)).get("errorText")
+        await self.prepare()
+        failed = (await self.ask("Page.navigate", url=url)).get("errorText")
         assert not failed, f"{url}: {failed}"
         await self.evaluate(_LOADED)
 
+    async def prepare(self) -> None:
+        """Called before the page is loaded, for those that watch it."""
+
     async def evaluate(self, script: str) -> Any:
         """The JSON value of an expression; of a promise, what it resolves to."""
-        answer = await self._ask(
+        answer = await self.ask(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
         )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    async def _ask(self, method: str, **params: Any) -> dict[str, Any]:
+    async def ask(self, method: str, **params: Any) -> dict[str, Any]:
         """One command and its answer. Commands are given one after the other."""
         self._number += 1
         number = self._number
@@ -75,10 +79,15 @@ class Page:
             await self._devtools.send(json.dumps(message))
             while True:
                 answer = json.loads(await self._devtools.recv())
+                if "method" in answer:
+                    self.said.append((answer["method"], answer["params"]))
                 if answer.get("id") == number:
                     assert "error" not in answer, answer["error"]
                     result: dict[str, Any] = answer["result"]
                     return result
+
+
+AnyPage = TypeVar("AnyPage", bound=Page)
 
 
 class Browser:
@@ -113,12 +122,12 @@ class Browser:
         return bool(self._address)
 
     @asynccontextmanager
-    async def page(self, url: str) -> AsyncIterator[Page]:
+    async def page(self, url: str, kind: type[AnyPage] = Page) -> AsyncIterator[AnyPage]:  # type: ignore[assignment]
         """A page at `url` with cookies, caches and connections of its own."""
         async with connect(
             self._address, max_size=None, proxy=None, ping_interval=None
         ) as devtools:
-            page = Page(devtools)
+            page = kind(devtools)
             await page.open(url)
             yield page
 

@@ -19,7 +19,8 @@ from gateway_client import NDJSON, Answer, Event, GatewayClient
 from tests.support.machine_time import patience
 
 ACCEPT = {"sse": "text/event-stream", "ndjson": NDJSON}
-SUBPROTOCOLS = {"websocket": None, "audit.v1": "audit.v1", "audit.v1.batch": "audit.v1.batch"}
+_DIALECTS = ("audit.v1", "audit.v1.batch", "audit.v1.lines")
+SUBPROTOCOLS = {"websocket": None, **{name: name for name in _DIALECTS}}
 TRANSPORTS = (*ACCEPT, *SUBPROTOCOLS)
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
@@ -214,7 +215,11 @@ class WebSocketStream(Stream):
         if payload is None:
             return None
         if opcode == TEXT:
-            said = _json_message(payload)
+            first, *others = map(_json_message, payload.split(b"\n"))
+            if others:
+                assert {one.kind for one in (first, *others)} == {"event"}
+                return [first, *others]
+            said = first
             if said.kind == "events":
                 return [Said("event", one, payload) for one in said.content["events"]]
             if said.kind == "event" and said.content.get("type") == "event":

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ServerDisconnectedError
+from browser_sessions import sign_in
 from gateway_client import NDJSON, Answer, event, key_id
 from gateways import Gateway, Start, StoppedClock
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
@@ -19,7 +20,8 @@ from gateway.access.keys.key import Key
 from gateway.delivery.destination import Destination
 from gateway.delivery.outlets.outlet import SUCCESS, DeliveryResult, DeliveryVerdict
 from gateway.http.app import DOCUMENT
-from gateway.http.openapi.route import Route
+from gateway.http.console.assets import console
+from gateway.http.openapi.route import ANY_CREDENTIAL, SESSION, Route
 from gateway.http.request import body
 from gateway.http.routes.table import ROUTES
 from tests.support.machine_time import becomes, eventually, patience
@@ -27,7 +29,8 @@ from tests.support.scripted_outlet import Receiver
 from tests.support.services.valkey import Valkey
 
 BY_NAME = {route.name: route for route in ROUTES}
-WITH_KEY = [route for route in ROUTES if not route.public]
+WITH_KEY = [route for route in ROUTES if route.for_keys]
+OF_SESSIONS = [route for route in ROUTES if route.actions in (SESSION, ANY_CREDENTIAL)]
 WITH_BODY = [route for route in ROUTES if route.body is not None]
 GRANT = {"actions": ["pull"], "categories": ["auth.*"], "tenants": ["acme"]}
 NAMED = {**GRANT, "fields": {"pseudonymize": ["actor.id"]}}
@@ -35,7 +38,7 @@ EVERYTHING = {"actions": list(ACTIONS), "categories": ["**", "gateway.**"]}
 NEW_KEY = {"name": "n", "purpose": "p", "owner": "o", "expires_in": "1h", "grants": [GRANT]}
 UNKNOWN = {
     "id": "unknown00000", "name": "unknown", "secret": "token", "source": "okta", "cluster": "prod",
-    "index": "x",
+    "index": "x", "file": "x",
 }  # fmt: skip
 ELSEWHERE = "other-" + "0" * 20
 WHOLE = event(
@@ -61,10 +64,12 @@ class Asked:
     ) -> Any:
         """The answer of a route, which must have that status: its JSON, if it is JSON."""
         route = BY_NAME[name]
-        named = {**UNKNOWN, **({"id": id, "name": id, "source": id} if id else {})}
+        named = {**UNKNOWN, **({"id": id, "name": id, "source": id, "file": id} if id else {})}
         path = route.documented_path.format(**named) + query
+        if not (route.public or route.for_keys):
+            options["headers"] = {"Origin": self.gateway.url, **options.get("headers", {})}
         answer = await self.gateway.request(
-            route.method, path, **{"key": None if route.public else self.key, **options}
+            route.method, path, **{"key": self.key if route.for_keys else None, **options}
         )
         return self.compare(name, status, answer)
 
@@ -109,7 +114,8 @@ def compare(route: Route, answer: Answer) -> None:
 async def answer_to(gateway: Gateway, route: Route, **headers: str) -> Answer:
     """The answer to a head without a body."""
     path = route.documented_path.format(**UNKNOWN)
-    lines = [f"{route.method} {path} HTTP/1.1", "Host: h"]
+    lines = [f"{route.method} {path} HTTP/1.1", f"Host: {gateway.host}:{gateway.port}"]
+    lines.append(f"Origin: {gateway.url}")
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     reader, writer = await gateway.connect()
     try:
@@ -328,7 +334,17 @@ async def test_every_success_is_what_the_document_says_of_it(gateway: Gateway) -
     await judge_findings(ask)
     await change_roles(ask)
     await deliver(ask)
+    await sign_in_and_out(ask)
     assert {one for one in ask.answered if one[1] < 400} == declared(list(ROUTES))
+
+
+async def sign_in_and_out(ask: Asked) -> None:
+    browser = await sign_in(ask.gateway, ask.key)
+    await ask("consoleFile", 200, id=next(iter(console().assets)))
+    await ask("signIn", 201, json={"key": ask.key})
+    await ask("session", 200, headers=browser.headers)
+    await ask("me", 200, headers=browser.headers)
+    await ask("signOut", 204, headers=browser.headers)
 
 
 async def make_with_a_key_that_is_revoked_meanwhile(
@@ -504,7 +520,7 @@ async def test_every_refusal_of_a_body_is_what_the_document_says_of_it(
             else:
                 with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
                     await answer_to(gateway, route, **headers)
-    assert ask.answered == declared(WITH_KEY, {408, 413, 415})
+    assert ask.answered == declared(WITH_BODY, {408, 413, 415})
 
 
 async def be_put_off(ask: Asked, route: Route) -> None:
@@ -521,8 +537,11 @@ async def test_every_refusal_by_a_limit_is_what_the_document_says_of_it(start: S
     gateway = await start(clock=StoppedClock(), metrics={"require": "ops.read"})
     limits = {"requests_per_second": 1, "requests_burst": 1}
     ask = Asked(gateway, await gateway.mint(EVERYTHING, limits=limits))
-    await gateway.get("/v1/roles", key=ask.key)
+    browser = await sign_in(gateway, ask.key)
     senders = Asked(gateway, ask.key)
+    await ask("signIn", 429, json={"key": ask.key})
+    for name in ("me", "session", "signOut"):
+        await ask(name, 429, headers=browser.headers)
     for route in (*WITH_KEY, BY_NAME["metrics"]):
         some = {} if route.body is None else {"json": {}}
         if 429 in route.refusals:
@@ -532,7 +551,7 @@ async def test_every_refusal_by_a_limit_is_what_the_document_says_of_it(start: S
     await ask("metrics", 401)
     await ask("metrics", 403, key=await gateway.mint())
     metrics = declared([BY_NAME["metrics"]], {401, 403, 429})
-    assert ask.answered == declared(WITH_KEY, {429}) | metrics
+    assert ask.answered == declared([*WITH_KEY, *OF_SESSIONS], {429}) | metrics
 
 
 async def test_every_refusal_for_the_time_being_is_what_the_document_says_of_it(
@@ -545,6 +564,7 @@ async def test_every_refusal_for_the_time_being_is_what_the_document_says_of_it(
         )  # fmt: skip
         limits = {"requests_per_second": 100}
         ask = Asked(gateway, await gateway.mint(EVERYTHING, limits=limits))
+        browser = await sign_in(gateway, ask.key)
         redis.kill()
         async with asyncio.timeout(patience()):
             while gateway.context.shared.health().up:
@@ -555,6 +575,9 @@ async def test_every_refusal_for_the_time_being_is_what_the_document_says_of_it(
                 await ask(route.name, 503, key=ask.key, **some)
             else:
                 await be_put_off(ask, route)
+        await ask("signIn", 503, json={"key": ask.key})
+        for name in ("me", "session", "signOut"):
+            await ask(name, 503, headers=browser.headers)
         gateway.context.ready = False
         for name in ("readyz", "hecHealth", "hecHealthV1"):
             await ask(name, 503)

@@ -22,7 +22,7 @@ GATEWAY = Path(__file__).parents[3] / "gateway"
 TASKS = (
     "clock_watch", "consumer_pages", "consumer_watch", "consumers", "destinations", "end",
     "heartbeat", "inventory", "key_events", "key_lives", "key_watch", "lags", "loop_delay",
-    "record", "retention", "role_watch", "tail", "usage", "watchdog", "writer",
+    "record", "retention", "role_watch", "sessions", "tail", "usage", "watchdog", "writer",
 )  # fmt: skip
 # Of the program, beside those of the gateway in it.
 PROGRAM = ("collector", "demo", "memory")

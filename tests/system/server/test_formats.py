@@ -22,7 +22,7 @@ OTHERS = FORMAT_NAMES[1:]
 TEXTS = ("cef", "rfc5424")
 SSE = "text/event-stream"
 BATCH, SINGLE = "application/cloudevents-batch+json", "application/cloudevents+json"
-SUBPROTOCOLS = ("", "audit.v1", "audit.v1.batch")
+SUBPROTOCOLS = ("", "audit.v1", "audit.v1.batch", "audit.v1.lines")
 # Every member that may be masked, with a value that stands nowhere else.
 PLANT = "plantedZ7q"
 PLANTED: dict[str, Any] = {

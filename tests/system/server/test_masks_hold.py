@@ -39,7 +39,7 @@ from tests.support.examples import examples
 
 pytestmark = pytest.mark.slow
 ACCEPT = {"sse": "text/event-stream", "ndjson": "application/x-ndjson"}
-WAYS = (*ACCEPT, "", "audit.v1", "audit.v1.batch")
+WAYS = (*ACCEPT, "", "audit.v1", "audit.v1.batch", "audit.v1.lines")
 FORMS = tuple(
     form
     for text in (MARK, MARK.lower(), MARK.upper())

@@ -52,6 +52,7 @@ def test_defaults_are_those_of_the_design() -> None:
         "port": 8080,
         "workers": 1,
         "allowed_origins": (),
+        "names": (),
         "trusted_proxies": (),
         "basic": "tls",
         "keepalive": 75,
@@ -374,7 +375,7 @@ def test_the_example_file_is_toml() -> None:
     sections = set(tomllib.loads(example()))
     assert sections == {
         "server", "store", "redis", "ingest", "stream", "keys", "limits", "consumers", "record",
-        "watch", "formats", "destinations", "metrics", "log", "look",
+        "watch", "formats", "destinations", "metrics", "console", "log", "look",
     }  # fmt: skip
 
 

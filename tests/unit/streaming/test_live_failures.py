@@ -11,7 +11,7 @@ from gateway.access.policy.decision import View
 from gateway.event import Event
 from gateway.filters.index import Index
 from gateway.filters.scope import Scope
-from gateway.http.request.origin import parse_origin
+from gateway.http.connection.web_origin import parse_origin
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.stream_timings import StreamTimings

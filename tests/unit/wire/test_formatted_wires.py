@@ -62,7 +62,7 @@ def test_the_wires_of_the_native_format_are_the_native_wires() -> None:
 
 def test_each_wire_has_a_name_of_its_own_and_a_known_transport() -> None:
     every = [wire for name in FORMAT_NAMES for wire in wires_of(name)]
-    assert len({wire.name for wire in every}) == len(every) == 7 * 6 + 1
+    assert len({wire.name for wire in every}) == len(every) == 6 * 8 + 1
     native = {wire.transport for wire in wires_of("native")}
     assert {wire.transport for wire in every} == native
 
@@ -108,6 +108,12 @@ def test_typed_frames_have_the_cursor_beside_the_event(name: str) -> None:
     ]
     [whole] = map(orjson.loads, texts(batch.lines(NATIVE)))
     assert whole == {"type": "events", "cursor": CURSORS[-1], "events": shown}
+    lines = WIRES.websocket(name, "audit.v1.lines")
+    assert lines is not None
+    [text] = texts(lines.lines(NATIVE))
+    assert [*map(orjson.loads, text.splitlines())] == [
+        {"cursor": cursor, "event": one} for cursor, one in zip(CURSORS, shown, strict=True)
+    ]
 
 
 def test_a_batch_of_large_events_is_several_frames_each_with_its_cursor() -> None:
@@ -169,4 +175,4 @@ def test_streams_of_one_query_and_another_format_are_another_group() -> None:
     assert isinstance(decision, Allowed)
     query = StreamQuery(Scope(), decision.view)
     interests = {Interest(query, wire) for name in FORMAT_NAMES for wire in wires_of(name)}
-    assert len(interests) == 7 * 6 + 1
+    assert len(interests) == 6 * 8 + 1

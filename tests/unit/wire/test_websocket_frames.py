@@ -163,9 +163,16 @@ def test_every_end_closes_with_its_code_and_names_the_cursor(
     assert messages == ([] if wire is PLAIN else [{"type": "end", **end.message(CURSOR)}])
 
 
+def test_audit_v1_lines_has_the_events_of_a_flush_as_lines_of_bounded_frames() -> None:
+    lines = [b'{"cursor":"c-%d","x":"%b"}' % (n, b"x" * 100_000) for n in range(5)]
+    sent = [bytes(got.data) for got in read(SUBPROTOCOLS["audit.v1.lines"].lines(lines))]
+    assert [one.count(b"\n") + 1 for one in sent] == [2, 2, 1]
+    assert b"\n".join(sent) == b"\n".join(lines)
+
+
 def test_every_wire_has_a_name_of_its_own() -> None:
-    assert len({wire.name for wire in (PLAIN, *SUBPROTOCOLS.values())}) == 3
-    assert set(SUBPROTOCOLS) == {"audit.v1", "audit.v1.batch"}
+    assert len({wire.name for wire in (PLAIN, *SUBPROTOCOLS.values())}) == 4
+    assert set(SUBPROTOCOLS) == {"audit.v1", "audit.v1.batch", "audit.v1.lines"}
 
 
 @given(st.lists(st.sampled_from(SIZES), min_size=1, max_size=5), st.data())

@@ -1,0 +1,124 @@
+"""Files of the console, as they lie in the package: no build step.
+
+Each has the digest of its content in its name, so that browsers keep it for good and an upgrade
+never mixes versions. The page's import map leads from the names that modules import to these names;
+its own digest is in the policy, which allows no other script in the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import NamedTuple
+
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_WORTH_COMPRESSING = 1024
+_PATH = "/console/"
+_FOLDER = files("gateway.http.console") / "static"
+# Names by which modules import what is not our own.
+_VENDORED = {
+    "preact": "vendor/preact/preact.js",
+    "preact/hooks": "vendor/preact/hooks.js",
+    "htm": "vendor/htm/htm.js",
+}
+_OWN = "own/"
+_UPLOT = ("vendor/uplot/uplot.js", "vendor/uplot/uplot.css")
+_STYLES, _ICON = "app.css", "icon.svg"
+_MAIN = "main"
+
+
+class Asset(NamedTuple):
+    """One file: content, the same compressed where that gains something, and media type."""
+
+    content: bytes
+    gzipped: bytes | None
+    content_type: str
+
+
+class Console(NamedTuple):
+    """The page, with its policy, and the files that it loads, by name in the URL."""
+
+    page: bytes
+    policy: str
+    assets: dict[str, Asset]
+
+
+@cache
+def console() -> Console:
+    """The console of this version."""
+    sources = {path: content for path, content in _walk(_FOLDER, "") if _suffix(path) in _TYPES}
+    urls = {path: _PATH + _name(path, content) for path, content in sources.items()}
+    assets = {
+        urls[path].removeprefix(_PATH): _asset(path, content) for path, content in sources.items()
+    }
+    own = {
+        path.removeprefix(_OWN).removesuffix(".js"): url
+        for path, url in urls.items()
+        if path.startswith(_OWN)
+    }
+    imports = {name: urls[path] for name, path in _VENDORED.items()} | own
+    mapped = json.dumps({"imports": imports}, sort_keys=True)
+    page = (_FOLDER / "index.html").read_text(encoding="utf-8")
+    for mark, text in {
+        "@import_map@": mapped,
+        "@preloads@": "".join(
+            f'<link rel="modulepreload" href="{url}">\n' for url in sorted(imports.values())
+        ),
+        "@icon@": urls[_ICON],
+        "@app_css@": urls[_STYLES],
+        "@uplot_js@": urls[_UPLOT[0]],
+        "@uplot_css@": urls[_UPLOT[1]],
+        "@main@": own[_MAIN],
+    }.items():
+        page = page.replace(mark, text)
+    return Console(page.encode(), policy_of(mapped), assets)
+
+
+def policy_of(import_map: str) -> str:
+    """Content security policy (CSP Level 3) of the page."""
+    digest = base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' 'sha256-{digest}'",
+            "style-src 'self'",
+            "img-src 'self'",
+            "connect-src 'self'",
+            "form-action 'self'",
+            "base-uri 'none'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+        )
+    )
+
+
+def _walk(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:
+    """Files below a folder, by path, in a fixed order."""
+    found = []
+    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+        if entry.is_dir():
+            found += _walk(entry, f"{prefix}{entry.name}/")
+        else:
+            found.append((prefix + entry.name, entry.read_bytes()))
+    return found
+
+
+def _suffix(path: str) -> str:
+    return path[path.rfind(".") :]
+
+
+def _name(path: str, content: bytes) -> str:
+    """Name in the URL: that of the file, with a digest of its content."""
+    stem = path[: -len(_suffix(path))].replace("/", "-")
+    return f"{stem}.{hashlib.sha256(content).hexdigest()[:12]}{_suffix(path)}"
+
+
+def _asset(path: str, content: bytes) -> Asset:
+    smaller = len(content) >= _WORTH_COMPRESSING
+    gzipped = gzip.compress(content, 9, mtime=0) if smaller else None
+    return Asset(content, gzipped, f"{_TYPES[_suffix(path)]}; charset=utf-8")

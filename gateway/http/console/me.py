@@ -1,0 +1,79 @@
+"""`/v1/me`: what the credentials of a request are, and may do."""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import web
+
+from gateway.access.administration.role_lookup import grants_by_role
+from gateway.access.credentials.session import csrf_token
+from gateway.access.credentials.ticket import PREFIX, Ticket
+from gateway.access.grants.grant import ACTIONS
+from gateway.access.keys.key import Key
+from gateway.access.policy.attributed_grant import grants_of_key
+from gateway.access.policy.decision import Allowed
+from gateway.access.usage.access import Access
+from gateway.clock import format_time
+from gateway.errors import Unauthorized
+from gateway.http.credentials.cookie import session_secret
+from gateway.http.query.query import refuse_unknown
+from gateway.http.request.access_logging import CURRENT_ACCESS
+from gateway.http.request.context import CONTEXT, Context
+from gateway.http.request.stream_access import read_ticket_of
+from gateway.http.response.answer import Answer
+from gateway.http.response.answers import MeAnswer, TicketParameters
+from gateway.http.response.problem import json_response
+from gateway.oversight.review.document import Facts, as_json
+
+_TICKET = re.compile(rf"bearer\s+({PREFIX}\S+)\s*", re.IGNORECASE | re.ASCII)
+
+
+async def me(request: web.Request) -> Answer:
+    """`GET /v1/me`: for any credential that counts. It tells no more than the key's document."""
+    context = request.app[CONTEXT]
+    ticket = _ticket_of(request, context)
+    if ticket is None:
+        key, session = await context.admission.identify(request)
+    else:
+        key, session = await context.admission.identify_key(request, ticket.key_id), None
+    refuse_unknown(request.query, ())
+    made = await _about(context, key, request[CURRENT_ACCESS])
+    if session is not None:
+        made.csrf = csrf_token(session_secret(request) or "")
+    if ticket is not None:
+        made.kind, made.expires_at = "ticket", format_time(ticket.expires_at)
+        made.actions = [one for one in made.actions if one == "stream"]
+        made.parameters = [TicketParameters(*pair) for pair in ticket.parameters]
+    return json_response(made)
+
+
+def _ticket_of(request: web.Request, context: Context) -> Ticket | None:
+    """Ticket that is sent in place of a key; asking does not spend it."""
+    found = _TICKET.fullmatch(request.headers.get("Authorization", ""))
+    if found is None:
+        return None
+    ticket = read_ticket_of(found[1], context)
+    if ticket is None or ticket in context.used_tickets:
+        raise Unauthorized("the ticket is unknown, over, or was used", code="invalid_ticket")
+    if ticket.expires_at <= context.clock.now():
+        raise Unauthorized("the ticket is unknown, over, or was used", code="invalid_ticket")
+    return ticket
+
+
+async def _about(context: Context, key: Key, access: Access) -> MeAnswer:
+    now = context.clock.now()
+    grants = grants_of_key(key, await grants_by_role(context.key_store))
+    document = as_json(Facts(key=key, grants=grants, now=now))
+    decide = context.admission.decide
+    return MeAnswer(
+        kind="key", id=key.id, name=key.name, purpose=key.purpose, owner=key.owner,
+        state=key.state(now), expires_at=format_time(key.ends_at),
+        can=document.can, cannot=document.cannot,
+        actions=[one for one in ACTIONS if isinstance(decide(key, one, access), Allowed)],
+        grants=document.grants,
+        masks=sorted({*document.masks, *document.drops, *document.pseudonymizes}),
+        limits=await context.limits.standing(key),
+        streams=len(context.hub.streams_of(key.id)),
+        address_seen=access.address,
+    )  # fmt: skip

@@ -1,0 +1,15 @@
+// A text to be copied.
+import { useState } from "preact/hooks";
+import { html } from "dom";
+
+const SHOWN_MS = 2000;
+
+export function Copy({ text, label = "Copy" }) {
+  const [copied, setCopied] = useState(false);
+  const copy = async () => {
+    await navigator.clipboard.writeText(text);
+    setCopied(true);
+    setTimeout(() => setCopied(false), SHOWN_MS);
+  };
+  return html`<button type="button" class="small" onClick=${copy}>${copied ? "Copied" : label}</button>`;
+}

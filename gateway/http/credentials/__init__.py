@@ -1,0 +1,1 @@
+"""Credentials of requests: keys in headers and subprotocols, tickets, cookies of sessions."""

@@ -1,0 +1,41 @@
+"""Cookies of console sessions (RFC 6265bis)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.access.credentials.session import HOST_COOKIE, LIFE_SECONDS, PLAIN_COOKIE
+from gateway.errors import InvalidRequest
+from gateway.http.connection.address import is_secure
+
+
+def session_secret(request: web.Request) -> str | None:
+    """Secret in the session cookie of a request; None if it has none. Over TLS only the cookie
+    counts that other hosts and plain HTTP cannot set."""
+    name = HOST_COOKIE if is_secure(request) else PLAIN_COOKIE
+    found = {
+        value.strip().strip('"')
+        for line in request.headers.getall("Cookie", ())
+        for sent, _, value in (part.partition("=") for part in line.split(";"))
+        if sent.strip() == name
+    }
+    if len(found) > 1:
+        raise InvalidRequest("send one session cookie", code="ambiguous_key")
+    return found.pop() or None if found else None
+
+
+def set_session_cookie(request: web.Request, secret: str) -> str:
+    """`Set-Cookie` of a session that was just opened."""
+    return _cookie(request, secret, LIFE_SECONDS)
+
+
+def forget_session_cookie(request: web.Request) -> str:
+    """`Set-Cookie` that removes the session from the browser."""
+    return _cookie(request, "", 0)
+
+
+def _cookie(request: web.Request, value: str, seconds: int) -> str:
+    secure = is_secure(request)
+    name = HOST_COOKIE if secure else PLAIN_COOKIE
+    attributes = f"Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict"
+    return f"{name}={value}; {attributes}{'; Secure' if secure else ''}"

@@ -1,0 +1,160 @@
+"""The console in a browser, driven as a person does it: by what stands on the page.
+
+Whatever it does, it may report no error, break no policy, and leave the gateway's origin never:
+`check_quiet` tells.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.support.machine_time import patience
+from tests.system.clients.browser import Page
+
+# Named by its text, its label, or what it is described as, like a person would.
+_FIND = """
+(kind, name) => {
+  const shown = (one) => one.checkVisibility() && !one.closest("[inert]");
+  const named = (one) => {
+    const label = one.getAttribute("aria-label")
+      || (one.labels?.length ? one.labels[0].querySelector("span")?.textContent : "")
+      || one.textContent;
+    return label.trim().replace(/\\s+/g, " ");
+  };
+  const kinds = {
+    button: "button, .button, summary", link: "a[href]", field: "input, select, textarea",
+    heading: "h1, h2, h3", row: "[role=row], tr",
+  };
+  const open = document.querySelector("dialog[open]");
+  const found = [...(open || document).querySelectorAll(kinds[kind])].filter(shown);
+  return found.find((one) => named(one) === name) || found.find((one) => named(one).includes(name));
+}
+"""
+_SET = """
+(field, value) => {
+  const prototype = Object.getPrototypeOf(field);
+  Object.getOwnPropertyDescriptor(prototype, "value").set.call(field, value);
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+  field.dispatchEvent(new Event("change", { bubbles: true }));
+}
+"""
+_KEYS = {
+    "Enter": 13, "Escape": 27, " ": 32, "ArrowDown": 40, "ArrowUp": 38, "Tab": 9, "End": 35,
+    "Home": 36,
+}  # fmt: skip
+# Screenshots go there, where it is set; tests look at nothing of them.
+_SHOTS = os.environ.get("CONSOLE_SCREENSHOTS", "")
+_POLL_SECONDS = 0.02
+
+
+class ConsolePage(Page):
+    """A page of the console."""
+
+    async def prepare(self) -> None:
+        for domain in ("Page", "Runtime", "Network", "Log", "Profiler"):
+            await self.ask(f"{domain}.enable")
+        await self.ask("Profiler.startPreciseCoverage", callCount=False, detailed=False)
+
+    async def look(self, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
+        """Let the page have a size and a colour scheme."""
+        await self.ask(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
+            mobile=width < 600,
+        )  # fmt: skip
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self.ask("Emulation.setEmulatedMedia", features=[scheme])
+
+    async def until(self, script: str, what: str = "") -> Any:
+        """What an expression becomes, once that is true."""
+        began = time.monotonic()
+        while not (value := await self.evaluate(script)):
+            if time.monotonic() - began > patience(10):
+                text = await self.evaluate("document.body.innerText")
+                raise AssertionError(f"never {what or script}; the page says:\n{text[:3000]}")
+            await self.evaluate(f"new Promise((go) => setTimeout(go, {1000 * _POLL_SECONDS}))")
+        return value
+
+    async def sees(self, text: str) -> None:
+        """Wait until a text stands on the page."""
+        await self.until(
+            f"document.body.innerText.replace(/\\s+/g, ' ').includes({json.dumps(text)})", text
+        )
+
+    async def sees_no(self, text: str) -> None:
+        """Wait until a text is gone."""
+        await self.until(
+            f"!document.body.innerText.includes({json.dumps(text)})", f"without {text}"
+        )
+
+    async def find(self, kind: str, name: str, then: str) -> Any:
+        """What an expression over `it` becomes: the thing of that kind and name, once there is."""
+        called = f"({_FIND})({json.dumps(kind)}, {json.dumps(name)})"
+        await self.until(f"Boolean({called})", f"{kind} {name!r}")
+        return await self.evaluate(f"((it) => {{ return {then}; }})({called})")
+
+    async def click(self, name: str, kind: str = "button") -> None:
+        await self.find(kind, name, "it.click()")
+
+    async def fill(self, name: str, value: str) -> None:
+        """Put a value into a field."""
+        await self.find("field", name, f"({_SET})(it, {json.dumps(value)})")
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, one after the other, wherever the focus is."""
+        for key in keys:
+            members: dict[str, Any] = {"key": key, "windowsVirtualKeyCode": _KEYS.get(key, 0)}
+            text = {"Enter": "\r", " ": " "}.get(key, key if len(key) == 1 else "")
+            await self.ask("Input.dispatchKeyEvent", type="keyDown", text=text, **members)
+            await self.ask("Input.dispatchKeyEvent", type="keyUp", **members)
+
+    async def go(self, address: str) -> None:
+        """Go to a view, such as `#/keys`."""
+        await self.evaluate(f"void (location.hash = {json.dumps(address)})")
+
+    async def sign_in(self, key: str) -> None:
+        await self.fill("Provisioning key", key)
+        await self.click("Sign in")
+        await self.sees("Sign out")
+
+    async def shoot(self, name: str) -> None:
+        """Keep a screenshot, if somebody wants to look at them."""
+        if _SHOTS:
+            shot = await self.ask("Page.captureScreenshot", format="png")
+            folder = Path(_SHOTS)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
+
+    def requests(self) -> list[str]:
+        """URLs of all that the page has asked for."""
+        heard = [one for name, one in self.said if name == "Network.requestWillBeSent"]
+        return [one["request"]["url"] for one in heard] + [
+            one["url"] for name, one in self.said if name == "Network.webSocketCreated"
+        ]
+
+    def complaints(self, *, refusals: bool = False) -> list[str]:
+        """Errors and breaches of the policy that the browser has reported. `refusals`: answers of
+        4xx and 5xx are meant to come."""
+        found = [
+            str(one["exceptionDetails"]) for name, one in self.said
+            if name == "Runtime.exceptionThrown"
+        ]  # fmt: skip
+        entries = [one["entry"] for name, one in self.said if name == "Log.entryAdded"]
+        found += [
+            entry["text"] for entry in entries
+            if entry["level"] in ("error", "warning")
+            and not (refusals and entry["source"] == "network")
+        ]  # fmt: skip
+        calls = [one for name, one in self.said if name == "Runtime.consoleAPICalled"]
+        return found + [str(one["args"]) for one in calls if one["type"] in ("error", "warning")]
+
+    def check_quiet(self, origin: str, *, refusals: bool = False) -> None:
+        """Fail if the page has complained, or has asked anybody but the gateway."""
+        assert self.complaints(refusals=refusals) == []
+        asked = {urlsplit(url).netloc for url in self.requests()}
+        assert asked <= {urlsplit(origin).netloc}, asked
