@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-from gateway.access.grants.copies import Copies, declare_copies, declared_copies
+from gateway.access.grants.copies import DeclaredCopies, declare_copies, declared_copies
 from gateway.access.policy.decision import Projection
 from gateway.event import Event
 from gateway.filters.expression import FilterCost, Undecided
@@ -163,7 +163,7 @@ def select_in_process(
     events: Sequence[Event],
     most_steps: int,
     seconds: float,
-    copies: Mapping[str, Copies],
+    copies: DeclaredCopies,
 ) -> tuple[list[Event], int, FilterCost]:
     """Select from the first events within some seconds and steps; return the selected ones, how
     many were examined, and the cost. Masks hide `copies` there as they do here."""

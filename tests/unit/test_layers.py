@@ -41,7 +41,7 @@ ALLOWED = {
     "ingest/sources/readers": "",
     "ingest/sources/vendors": "ingest/mapping ingest/sources/readers",
     "ingest/sources": (
-        "filters ingest ingest/mapping ingest/sources/readers ingest/sources/vendors"
+        "filters access/grants ingest ingest/mapping ingest/sources/readers ingest/sources/vendors"
     ),
     "ingest/protocols": "ingest ingest/mapping ingest/sources",
     "streaming/live": (

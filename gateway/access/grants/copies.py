@@ -1,17 +1,25 @@
 """Copies: members of `data` that repeat others, so that what hides these hides their copies.
 
 The gateway's own records have them, and events that were made of records of others: each source
-declares which members of its records it took. Events are known by the first word of their category.
+declares which members of its records it took. Events of most sources are known by the first word of
+their category. Those of sources whose categories are anybody's are known by the record that stands
+under `data`: by the names in it first, which is quick, and by the test of the source then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
+import msgspec
+
+from gateway.event import Event
 from gateway.filters.scope import RESERVED
 
 # Paths of `data`, and the members that they copy.
 Copies = Mapping[str, tuple[str, ...]]
+# Says whether decoded `data` is a record of one kind. It can be sent to another process.
+RecordTest = Callable[[dict[str, Any]], bool]
 _KEY_IDS = ("targets.urn", "targets.id")
 OWN_COPIES: Copies = {
     "data.address": ("source.ip",),
@@ -32,27 +40,170 @@ OWN_COPIES: Copies = {
     "data.operator": ("actor.id",),
     "data.command_line": ("actor.id",),
 }
-_by_root: dict[str, Copies] = {RESERVED: OWN_COPIES}
 
 
-def declare_copies(by_root: Mapping[str, Copies]) -> None:
-    """Set the copies in events of sources, by the first word of their categories. For the one place
-    that composes a program, before it masks anything."""
-    _by_root.clear()
-    _by_root.update({**by_root, RESERVED: OWN_COPIES})
+class RecordCopies(msgspec.Struct, frozen=True):
+    """Copies in events whose `data` is a record of one source, whatever their category.
+
+    `names`: of the outermost names of a record, those of one of these groups are there whenever
+    `test` holds; in any case of letters if `any_case`.
+    """
+
+    source: str
+    copies: Copies
+    test: RecordTest
+    names: tuple[tuple[str, ...], ...]
+    any_case: bool = False
+
+    def hold(self, data: dict[str, Any]) -> bool:
+        """Whether `data` is such a record, or may be the rest of one that was cut, and anything
+        of it may be a copy."""
+        there = {name.lower() for name in data} if self.any_case else data.keys()
+        outermost = {path.split(".")[1] for path in self.copies if path != "data"}
+        if "data" not in self.copies and outermost.isdisjoint(data.keys() | there):
+            return False
+        if self.test(data):
+            return True
+        mark = data.get(_CUT)
+        if type(mark) is not dict:
+            return False
+        cut = {str(path).removeprefix("data.") for path in mark.get("cut") or ()}
+        cut |= {name.lower() for name in cut} if self.any_case else set()
+        return "more" in mark or any(
+            all(name in there or name in cut for name in group) for group in self.names
+        )
 
 
-def declared_copies() -> Mapping[str, Copies]:
+class DeclaredCopies(NamedTuple):
+    """What another process has to be told that masks the same: copies by the first word of
+    categories, the tests of the records that these are usually about, and copies by record."""
+
+    by_root: Mapping[str, Copies] = {}
+    usual: Mapping[str, tuple[RecordTest, ...]] = {}
+    by_record: tuple[RecordCopies, ...] = ()
+
+
+class CopySet:
+    """The copies in events of one kind. Equal to itself alone, so that trees are kept by it."""
+
+    __slots__ = ("paths",)
+
+    def __init__(self, paths: Copies) -> None:
+        self.paths = paths
+
+
+# The member of `data` that tells what was cut.
+_CUT = "truncated"
+_OWN = CopySet(OWN_COPIES)
+
+
+class _Quick:
+    """Search of the JSON of an event for names that records with copies have."""
+
+    __slots__ = ("_any_case", "_escape", "_groups")
+
+    def __init__(self, by_record: Iterable[RecordCopies]) -> None:
+        groups: dict[tuple[bytes, ...], None] = {}
+        self._any_case = False
+        # Letters of names may be escaped.
+        self._escape = b"\\u00"
+        for one in by_record:
+            self._any_case = self._any_case or one.any_case
+            for names in one.names:
+                if not "".join(names).isascii():
+                    self._escape = b"\\u"
+                # Longer names are rarer.
+                quoted = sorted(map(msgspec.json.encode, names), key=len, reverse=True)
+                groups[tuple(quoted)] = None
+        if groups:
+            groups[(msgspec.json.encode(_CUT),)] = None
+        firsts: dict[bytes, list[tuple[bytes, ...]]] = {}
+        for first, *others in (group or (b"",) for group in groups):
+            firsts.setdefault(first, []).append(tuple(others))
+        self._groups = [
+            (first, () if () in others else tuple(others)) for first, others in firsts.items()
+        ]
+
+    def finds(self, json: bytes) -> bool:
+        """Whether `data` has to be looked at."""
+        if self._any_case:
+            json = json.lower()
+        # All members before it have names of their own.
+        begin = max(json.find(b'"data":'), 0)
+        for first, others in self._groups:
+            if json.find(first, begin) >= 0 and (
+                not others or any(all(name in json for name in group) for group in others)
+            ):
+                return True
+        return bool(self._groups) and json.find(self._escape, begin) >= 0
+
+
+class _Data(msgspec.Struct):
+    data: dict[str, Any] = {}
+
+
+_decode = msgspec.json.Decoder(_Data).decode
+
+
+class _Known:
+    """What was declared, made ready for the search."""
+
+    def __init__(self, declared: DeclaredCopies) -> None:
+        self.declared = declared
+        self.by_root = {root: CopySet(copies) for root, copies in declared.by_root.items()}
+        self.by_root[RESERVED] = _OWN
+        self.finds = _Quick(declared.by_record).finds
+        self._joined: dict[tuple[str, ...], CopySet] = {}
+
+    def by_record(self, root: str, event: Event) -> CopySet | None:
+        """Copies in an event in which the names of records were found."""
+        of_root, by_record = self.by_root.get(root), self.declared.by_record
+        if of_root is _OWN:
+            return of_root
+        try:
+            data = _decode(event.json).data
+        except (msgspec.MsgspecError, RecursionError):
+            # Numbers may be larger than decoders take.
+            found = by_record
+        else:
+            if any(test(data) for test in self.declared.usual.get(root, ())):
+                return of_root
+            found = tuple([one for one in by_record if one.hold(data)])
+        if not found:
+            return of_root
+        kind = (root if of_root else "", *(one.source for one in found))
+        joined = self._joined.get(kind)
+        if joined is None:
+            paths: dict[str, tuple[str, ...]] = dict(of_root.paths) if of_root else {}
+            for one in found:
+                for path, members in one.copies.items():
+                    paths[path] = (*paths.get(path, ()), *members)
+            joined = self._joined[kind] = CopySet(paths)
+        return joined
+
+
+_known = _Known(DeclaredCopies())
+
+
+def declare_copies(declared: DeclaredCopies) -> None:
+    """Set the copies in events of sources. For the one place that composes a program, before it
+    masks anything."""
+    global _known
+    _known = _Known(declared)
+
+
+def declared_copies() -> DeclaredCopies:
     """What `declare_copies` has to be told in another process that masks the same."""
-    return {root: copies for root, copies in _by_root.items() if root != RESERVED}
+    return _known.declared
 
 
-def root_of_copies(category: str) -> str | None:
-    """First word of a category whose events have copies; None if these have none."""
-    root = category.partition(".")[0]
-    return root if root in _by_root else None
+def copies_in(event: Event) -> CopySet | None:
+    """The copies in an event; None if it has none."""
+    root = event.category.partition(".")[0]
+    known = _known
+    return known.by_record(root, event) if known.finds(event.json) else known.by_root.get(root)
 
 
-def copies_in(root: str) -> Copies:
-    """The copies in events of a root."""
-    return _by_root.get(root, {})
+def own_copies() -> CopySet:
+    """The copies in the gateway's own records."""
+    return _OWN

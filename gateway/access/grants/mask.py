@@ -10,26 +10,26 @@ Strings and numbers of a pseudonymized member are replaced one by one, also in `
 under `pseudonymized`. Without a domain, or the secret of the time, the member is masked instead,
 and so is one with very many values, as each takes time and room.
 
-The gateway's own records, and events of sources that say so, repeat other members in `data`: what
-hides a member hides its copies, and what pseudonymizes it masks them.
+The gateway's own records, and events that were made of records of others, repeat other members in
+`data`: what hides a member hides its copies, and what pseudonymizes it masks them. Where a copy may
+stand in JSON within a text, all of the text is masked.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from itertools import accumulate
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import msgspec
 
-from gateway.access.grants.copies import copies_in, root_of_copies
+from gateway.access.grants.copies import CopySet, copies_in, own_copies
 from gateway.access.grants.mask_tree import Content, Tree, decode_object, encode
 from gateway.access.grants.pseudonym import PseudonymDomain, Pseudonyms
 from gateway.access.grants.pseudonymizer import Pseudonymizer
 from gateway.cursor import JSON_PREFIX
 from gateway.errors import InvalidRequest
 from gateway.event import Event
-from gateway.filters.scope import RESERVED
 from gateway.json_members import about
 
 # Members that may be hidden, and their own members; None: any.
@@ -42,6 +42,9 @@ _MEMBERS: dict[str, tuple[str, ...] | None] = {
     "data": None,
 }
 MAX_PATHS = 64
+# Kinds of events with copies for which masks keep their tree.
+_MOST_TREES = 64
+_UNKNOWN: Any = object()
 _Paths = Annotated[tuple[str, ...], about(minItems=1)]
 
 
@@ -146,20 +149,23 @@ class Hiding:
         if not {path.partition(".")[0] for path in paths} <= _MEMBERS.keys():
             raise ValueError("masks of members that are never hidden")
         self.in_events = _tree(masks)
-        self._trees: dict[str, Tree] = {}
+        self._trees: dict[CopySet, Tree] = {}
         self.actor = masks.hides("actor.id")
         self.resources = masks.hides("targets.urn")
         # Whether pseudonyms stand in these two columns.
         self._names = not masks.conceals("actor.id"), not masks.conceals("targets.urn")
 
-    def tree_of(self, root: str | None) -> Tree:
-        """Members that are hidden in events with the copies of a root; None: they have none."""
-        if root is None:
+    def tree_of(self, copies: CopySet | None) -> Tree:
+        """Members that are hidden in events with these copies; None: they have none."""
+        if copies is None:
             return self.in_events
-        tree = self._trees.get(root)
+        tree = self._trees.get(copies)
         if tree is None:
+            if len(self._trees) >= _MOST_TREES:
+                self._trees.clear()
             masks = self._masks if self.domain is not None else self._masks.blanked()
-            tree = self._trees[root] = _tree(masks.joined(copies_of(masks, root)))
+            hidden = masks.joined(copies_of(masks, copies))
+            tree = self._trees[copies] = _tree(hidden, in_text=True)
         return tree
 
     def blanked(self) -> Hiding:
@@ -200,12 +206,25 @@ class Versions:
     """An event under different masks. It is decoded once for all of them, as far as any reaches;
     what a mask does not touch is copied as it stands."""
 
-    __slots__ = ("_content", "_event", "_known", "_members", "_root", "_whole")
+    __slots__ = ("_content", "_copies", "_event", "_known", "_members", "_whole")
 
     def __init__(self, event: Event) -> None:
         self._event = event
         self._known: dict[Hiding | None, Event] = {None: event}
         self._content: Content | None = None
+        self._copies: CopySet | None = _UNKNOWN
+
+    @property
+    def copies(self) -> CopySet | None:
+        """The copies in the event."""
+        if self._copies is _UNKNOWN:
+            self._copies = copies_in(self._event)
+        return self._copies
+
+    def without_copies(self) -> Self:
+        """Itself, of an event that is known to have none."""
+        self._copies = None
+        return self
 
     def under(self, hiding: Hiding | None) -> Event:
         """The event with its hidden members masked or dropped; itself if it has none of them."""
@@ -226,9 +245,8 @@ class Versions:
         if content is None:
             content = self._content = Content()
             self._members, self._whole = _members_of(event.json)
-            self._root = root_of_copies(event.category)
         declared: list[str] = []
-        tree = hiding.tree_of(self._root)
+        tree = hiding.tree_of(self.copies)
         members = content.edit(self._members, tree, declared, pseudonymizer)
         if pseudonymizer is not None:
             declared += pseudonymizer.masked
@@ -257,24 +275,25 @@ def masked_data(data: dict[str, Any], masks: Masks) -> dict[str, Any]:
     if not masks:
         return data
     record = msgspec.Raw(encode({"data": data}))
-    left = Content().hide(record, hiding_of(masks.blanked()).tree_of(RESERVED), [], None)
+    left = Content().hide(record, hiding_of(masks.blanked()).tree_of(own_copies()), [], None)
     shown: dict[str, Any] = msgspec.json.decode(encode(left)).get("data", {})
     return shown
 
 
 @lru_cache(1024)
-def copies_of(masks: Masks, root: str = RESERVED) -> Masks:
-    """Masks for the copies of what the masks hide, in records or in events of a root."""
-    copies = copies_in(root)
+def copies_of(masks: Masks, copies: CopySet | None = None) -> Masks:
+    """Masks for the copies of what the masks hide, in the gateway's own records or in events that
+    have these copies."""
+    paths = (copies or own_copies()).paths
     mask, drop = Masks(mask=masks.mask, pseudonymize=masks.pseudonymize), Masks(drop=masks.drop)
     return Masks(
-        tuple(path for path, of in copies.items() if mask.hides(*of)),
-        tuple(path for path, of in copies.items() if drop.hides(*of)),
+        tuple(path for path, of in paths.items() if mask.hides(*of)),
+        tuple(path for path, of in paths.items() if drop.hides(*of)),
     )
 
 
-def _tree(masks: Masks) -> Tree:
-    return Tree.of(masks.mask, masks.drop, masks.pseudonymize)
+def _tree(masks: Masks, in_text: bool = False) -> Tree:
+    return Tree.of(masks.mask, masks.drop, masks.pseudonymize, in_text)
 
 
 def _members_of(json: bytes) -> tuple[dict[str, msgspec.Raw], bool]:

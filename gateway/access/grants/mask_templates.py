@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.grants.copies import root_of_copies
+from gateway.access.grants.copies import copies_in
 from gateway.access.grants.mask import Hiding, Versions
 from gateway.access.grants.mask_tree import Tree, decode_list, decode_object, encode
 from gateway.event import Event
@@ -103,7 +103,8 @@ class _Template:
         """Find what the masks show by masking the text; `event` and `values` are to try it with.
         Raises `_NoTemplate` if decoding the event gives anything else."""
         blank = _replace(event, json=self.text)
-        masked, expected = Versions(blank).under(hiding), Versions(event).under(hiding)
+        masked = Versions(blank).without_copies().under(hiding)
+        expected = Versions(event).without_copies().under(hiding)
         shown: Shown = None
         if masked is not blank:
             shown = itemgetter(*self._places(masked.json))
@@ -162,7 +163,7 @@ class MaskTemplates:
     def of(self, event: Event) -> tuple[_Template, list[bytes]] | None:
         """The template of an event and its values, if it has one that pays."""
         self._events += 1
-        if len(self.masks) < FEWEST_MASKS or root_of_copies(event.category) is not None:
+        if len(self.masks) < FEWEST_MASKS or copies_in(event) is not None:
             return None
         values: list[bytes] = []
         try:

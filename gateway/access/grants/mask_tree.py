@@ -26,11 +26,15 @@ class _Sets(NamedTuple):
 class Tree:
     """What happens to the members of an object: some are dropped (`gone`), some replaced, in others
     there is something hidden, or they are masked in their shape, if there is a path (`inner`), and
-    in some all values get pseudonyms (`named`)."""
+    in some all values get pseudonyms (`named`). `text`: path of the object, if it is masked as a
+    whole where it is JSON within a text."""
 
-    __slots__ = ("gone", "inner", "named", "replaced")
+    __slots__ = ("gone", "inner", "named", "replaced", "text")
 
-    def __init__(self, paths: Iterable[str], masks: _Sets, within: str = "") -> None:
+    def __init__(
+        self, paths: Iterable[str], masks: _Sets, within: str = "", in_text: bool = False
+    ) -> None:
+        self.text = within[:-1] if in_text and within.startswith("data.") else ""
         self.gone: list[str] = []
         self.replaced: list[tuple[str, msgspec.Raw, str]] = []
         self.inner: list[tuple[str, str, Tree]] = []
@@ -49,7 +53,7 @@ class Tree:
                 hidden = path in masks.mask or path in masks.pseudonymize
                 # What is hidden is not pseudonymized, once more, below.
                 below = masks._replace(pseudonymize=frozenset()) if hidden else masks
-                deeper = Tree(others, below, path + ".")
+                deeper = Tree(others, below, path + ".", in_text)
                 if path in masks.mask or not hidden:
                     self.inner.append((name, path if hidden else "", deeper))
                 else:
@@ -61,10 +65,16 @@ class Tree:
         return not (self.gone or self.replaced or self.inner or self.named)
 
     @classmethod
-    def of(cls, mask: Iterable[str], drop: Iterable[str], pseudonymize: Iterable[str]) -> Tree:
-        """Tree of paths of whole events."""
-        paths = (*mask, *drop, *pseudonymize)
-        return cls(paths, _Sets(frozenset(mask), frozenset(drop), frozenset(pseudonymize)))
+    def of(
+        cls,
+        mask: Iterable[str],
+        drop: Iterable[str],
+        pseudonymize: Iterable[str],
+        in_text: bool = False,
+    ) -> Tree:
+        """Tree of paths of whole events; `in_text`: also where `data` has JSON within texts."""
+        sets = _Sets(frozenset(mask), frozenset(drop), frozenset(pseudonymize))
+        return cls((*mask, *drop, *pseudonymize), sets, in_text=in_text)
 
 
 class Content:
@@ -96,6 +106,9 @@ class Content:
             items = [self.hide(item, tree, declared, pseudonymizer) for item in content]
             declared[:] = dict.fromkeys(declared)
             return whole if all(map(is_, items, content)) else items
+        if tree.text and _holds_json(value):
+            declared.append(tree.text)
+            return MASK
         return value
 
     def edit(
@@ -144,6 +157,21 @@ class Content:
                         edited = members.copy()
                     edited[name] = shown
         return edited
+
+
+def _holds_json(value: msgspec.Raw) -> bool:
+    """Whether a value is a text that looks like an object or a list in JSON."""
+    if memoryview(value)[0] != ord('"'):
+        return False
+    text = str(msgspec.json.decode(value)).lstrip()
+    if text[:1] != "[":
+        return text[:1] == "{"
+    # Lines of logs begin like this, too.
+    try:
+        decode_list(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
 
 
 def _decode(value: msgspec.Raw) -> tuple[msgspec.Raw, Any, Any]:

@@ -108,7 +108,8 @@ class SourceDefinition(msgspec.Struct, frozen=True, kw_only=True):
 
     `loose`: paths lead through JSON in text as well. `copies`: by member, more paths below `data`
     that repeat it; those that its value is taken from do anyway. All this holds in events whose
-    category begins with the word `root`; without one, nothing is known to be a copy.
+    category begins with the word `root`; without one, in all events whose `data` fulfils
+    `known_by`, or `when` without that.
     """
 
     name: str
@@ -136,6 +137,7 @@ class SourceDefinition(msgspec.Struct, frozen=True, kw_only=True):
     # A path to a list that holds targets in the native form.
     native_targets: Value | None = None
     root: str = ""
+    known_by: Condition = ()
     copies: dict[str, tuple[str, ...]] = {}
 
 

@@ -49,7 +49,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _EVENT = (*SINGLE, *GROUPS, "targets", "copies")
 _TOP = (
     "name", "title", "aliases", "documentation", "version", "when", "skip", "envelopes", "parts",
-    "reader", "native", "ignore_case", "root", "event", "notes",
+    "reader", "native", "ignore_case", "root", "known_by", "event", "notes",
 )  # fmt: skip
 # What the reference says of a source beside what its definition tells.
 _NOTES = ("outcome", "severity", "lost", "recipe", "run")
@@ -124,7 +124,7 @@ class _Reading:
             if member not in members:
                 raise _Fault(("event",), f"{member} is needed")
         copies = self._copies(event)
-        root = _text((), content, "root", required=bool(copies))
+        root = _text((), content, "root")
         if root and (category(root) != root or "." in root or is_reserved(root)):
             raise _Fault(("root",), f"{root!r}: the first word of categories is needed")
         if reader := _text((), content, "reader"):
@@ -150,6 +150,7 @@ class _Reading:
             targets=() if native else tuple(self._targets(given)),
             native_targets=native,
             root=root,
+            known_by=_condition(content, "known_by"),
             copies=copies,
         )
 

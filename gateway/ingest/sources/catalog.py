@@ -9,11 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from gateway.access.grants.copies import DeclaredCopies, RecordCopies
 from gateway.errors import InvalidSetting
 from gateway.ingest.mapping.code import Options
 from gateway.ingest.mapping.compiler import Functions
 from gateway.ingest.mapping.definition import ITSELF, SourceDefinition, copied_members
 from gateway.ingest.mapping.parsing import definition_of, parse_definition
+from gateway.ingest.mapping.record_test import ConditionTest
 from gateway.ingest.mapping.value_table import Listener
 from gateway.ingest.sources.envelopes import parse_envelope
 from gateway.ingest.sources.native_source import NativeSource
@@ -168,17 +170,33 @@ class Sources:
         """The source of this name, or that whose records senders call so; None if there is none."""
         return self.named(self._aliases.get(name.lower(), name))
 
-    def copies(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """By the first word of categories: paths below `data`, and the members they repeat."""
-        found: dict[str, dict[str, tuple[str, ...]]] = {}
+    def copies(self) -> DeclaredCopies:
+        """Paths below `data`, and the members that they repeat: by the first word of categories,
+        and of sources without one by the record."""
+        by_root: dict[str, dict[str, tuple[str, ...]]] = {}
+        usual: dict[str, tuple[ConditionTest, ...]] = {}
+        by_record: list[RecordCopies] = []
         for definition in (*map(shipped, shipped_names()), *self._declared.values()):
-            if not definition.root:
-                continue
-            of_root = found.setdefault(definition.root, {})
+            root = definition.root
+            of_root = by_root.setdefault(root, {}) if root else {}
             for path, member in copied_members(definition):
                 for spelled in {path, _lower(path) if definition.ignore_case else path}:
                     of_root[spelled] = (*of_root.get(spelled, ()), member)
-        return found
+            condition = definition.known_by or definition.when
+            test = ConditionTest(condition, definition.ignore_case)
+            if root:
+                usual[root] = (*usual.get(root, ()), test) if condition else usual.get(root, ())
+            elif of_root and definition.native != ITSELF:
+                # Without a condition any of the paths tells.
+                names = test.names() or tuple(
+                    (path.split(".")[1],) for path in of_root if "." in path
+                )
+                if "data" in of_root:
+                    names = ((),)
+                by_record.append(
+                    RecordCopies(definition.name, of_root, test, names, definition.ignore_case)
+                )
+        return DeclaredCopies(by_root, usual, tuple(by_record))
 
     @property
     def names(self) -> Sequence[str]:

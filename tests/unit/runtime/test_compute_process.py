@@ -14,6 +14,7 @@ from functools import partial
 
 import pytest
 
+from gateway.access.grants.copies import DeclaredCopies, RecordCopies
 from gateway.access.grants.mask import Masks
 from gateway.access.policy.decision import Rule, View
 from gateway.errors import InvalidEvents
@@ -21,6 +22,8 @@ from gateway.event import Event
 from gateway.filters.expression import compile_filter
 from gateway.filters.scope import Scope
 from gateway.http.request.decoding import _decode_events, _decode_leniently
+from gateway.ingest.mapping.path import parse_condition
+from gateway.ingest.mapping.record_test import ConditionTest
 from gateway.ingest.strict_json import Refused
 from gateway.runtime.process import compute_process
 from gateway.runtime.process.compute_process import ComputeProcess
@@ -84,15 +87,17 @@ def test_events_are_chosen_there_as_here_and_cost_the_same(
         event(n, category=name, json=_JSON % (n, name.encode(), n))
         for n, name in enumerate(("a.b", "c.d", "a.c"), 1)
     ]
-    work = partial(select_in_process, query, events, 1_000_000, 60.0, {})
+    work = partial(select_in_process, query, events, 1_000_000, 60.0, DeclaredCopies())
     chosen, looked, cost = process(work)
     assert ([one.offset for one in chosen], looked) == ([1, 3], 3)
     assert all(b'"s"' not in one.json for one in chosen)
     assert cost == work()[2]
     # A question that comes again is charged anew.
     assert process(work)[2] == cost
-    assert process(partial(select_in_process, query, events, 1, 60.0, {}))[1] == 1
-    assert process(partial(select_in_process, query, events, 1_000_000, 0.0, {}))[1] == 1
+    assert process(partial(select_in_process, query, events, 1, 60.0, DeclaredCopies()))[1] == 1
+    assert (
+        process(partial(select_in_process, query, events, 1_000_000, 0.0, DeclaredCopies()))[1] == 1
+    )
 
 
 def test_events_have_the_same_pseudonyms_there_as_here(
@@ -101,7 +106,7 @@ def test_events_have_the_same_pseudonyms_there_as_here(
     view = View((Rule(Scope(), named("data.secret")),))
     query = StreamQuery(Scope(), view, compile_filter("data.secret.startsWith('ps1_')"))
     events = [event(1, json=(_JSON % (1, b"a", 1)).replace(b"20Z", b"20.000000Z"))]
-    work = partial(select_in_process, query, events, 1_000_000, 60.0, {})
+    work = partial(select_in_process, query, events, 1_000_000, 60.0, DeclaredCopies())
     [chosen], _, _ = process(work)
     assert [chosen] == work()[0]
     assert b'"s"' not in chosen.json
@@ -114,9 +119,13 @@ def test_copies_of_what_is_hidden_are_hidden_there_as_here(
     asked = [event(1, category="x.y", json=_JSON % (1, b"x.y", 1))]
     for expression, found in (("data.secret == '***'", 1), ("data.secret == 's'", 0)):
         query = StreamQuery(Scope(), view, compile_filter(expression))
-        copies = {"x": {"data.secret": ("actor.id",)}}
-        work = partial(select_in_process, query, asked, 1_000_000, 60.0, copies)
-        assert len(process(work)[0]) == found
+        hidden = {"data.secret": ("actor.id",)}
+        by_record = RecordCopies(
+            "x", hidden, ConditionTest(parse_condition("secret")), (("secret",),)
+        )
+        for copies in (DeclaredCopies({"x": hidden}), DeclaredCopies(by_record=(by_record,))):
+            work = partial(select_in_process, query, asked, 1_000_000, 60.0, copies)
+            assert len(process(work)[0]) == found
 
 
 def test_without_the_process_the_caller_does_it_and_it_comes_back_after_a_while(
