@@ -95,47 +95,40 @@ class CopySet:
 # The member of `data` that tells what was cut.
 _CUT = "truncated"
 _OWN = CopySet(OWN_COPIES)
+_DATA = b'"data":'
 
 
 class _Quick:
-    """Search of the JSON of an event for names that records with copies have."""
+    """Search of the outermost names of `data` for those that records with copies have."""
 
-    __slots__ = ("_any_case", "_escape", "_groups")
+    __slots__ = ("_all", "_any_case", "_firsts", "_groups")
 
     def __init__(self, by_record: Iterable[RecordCopies]) -> None:
-        groups: dict[tuple[bytes, ...], None] = {}
-        self._any_case = False
-        # Letters of names may be escaped.
-        self._escape = b"\\u00"
-        for one in by_record:
-            self._any_case = self._any_case or one.any_case
-            for names in one.names:
-                if not "".join(names).isascii():
-                    self._escape = b"\\u"
-                # Longer names are rarer.
-                quoted = sorted(map(msgspec.json.encode, names), key=len, reverse=True)
-                groups[tuple(quoted)] = None
-        if groups:
-            groups[(msgspec.json.encode(_CUT),)] = None
-        firsts: dict[bytes, list[tuple[bytes, ...]]] = {}
-        for first, *others in (group or (b"",) for group in groups):
-            firsts.setdefault(first, []).append(tuple(others))
-        self._groups = [
-            (first, () if () in others else tuple(others)) for first, others in firsts.items()
-        ]
+        self._any_case = any(one.any_case for one in by_record)
+        self._groups = {names for one in by_record for names in one.names} | {(_CUT,)}
+        # One name of each group, the longest, as longer ones are rarer.
+        self._firsts = frozenset(max(names, key=len) for names in self._groups if names)
+        self._all = () in self._groups
 
     def finds(self, json: bytes) -> bool:
         """Whether `data` has to be looked at."""
-        if self._any_case:
-            json = json.lower()
         # All members before it have names of their own.
-        begin = max(json.find(b'"data":'), 0)
-        for first, others in self._groups:
-            if json.find(first, begin) >= 0 and (
-                not others or any(all(name in json for name in group) for group in others)
-            ):
-                return True
-        return bool(self._groups) and json.find(self._escape, begin) >= 0
+        begin = json.find(_DATA)
+        if begin < 0 or self._all:
+            return self._all
+        try:
+            # It is the last member.
+            names: Iterable[str] = _names(memoryview(json)[begin:][len(_DATA) : -1])
+        except (msgspec.MsgspecError, RecursionError):
+            return True
+        if self._any_case:
+            names = {*names, *(name.lower() for name in names)}
+        if self._firsts.isdisjoint(names):
+            return False
+        return any(all(name in names for name in group) for group in self._groups)
+
+
+_names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class _Data(msgspec.Struct):
