@@ -64,16 +64,23 @@ def refused_events(
 
 
 def decode_event(
-    item: bytes, new_id: Iterator[str], *, own: bool = False, mapped: bool = False
+    item: bytes,
+    new_id: Iterator[str],
+    *,
+    own: bool = False,
+    mapped: bool = False,
+    plain: dict[str, Any] | None = None,
 ) -> Draft:
     """Draft of one event. Raises `Refused`.
 
     Only the gateway itself (`own`) may use its reserved tenant and categories. The content of a
-    `mapped` event is the record under `data` that it was made from.
+    `mapped` event is the record under `data` that it was made from. `plain` is the item as
+    `plain_json` decodes it, where the caller has done so.
     """
     if len(item) > MAX_EVENT_BYTES:
         raise TooMuch("", f"the event has {len(item)} bytes; at most {MAX_EVENT_BYTES} are allowed")
-    plain = plain_json(item)
+    if plain is None:
+        plain = plain_json(item)
     spelled = check_json(item) if plain is None else plain
     try:
         members = _members(item, own)

@@ -18,6 +18,8 @@ import orjson
 from gateway.event import MAX_DEPTH
 from gateway.ingest.content import canonical, canonical_of
 
+# What `plain_json` makes of an item; None where it makes nothing, or was not asked.
+Plain = dict[str, Any] | None
 _LEAST, _MOST = -(2**63), 2**64 - 1
 
 
@@ -41,9 +43,12 @@ class NotJson(Refused):
     """Refusal of an item that is not JSON."""
 
 
-def checked_record(item: bytes) -> tuple[dict[str, Any], bytes]:
-    """Decoded object of strict JSON, and its canonical form. Raises `Refused`."""
-    plain: dict[str, Any] | None = plain_json(item)
+def checked_record(item: bytes, plain: Plain = None) -> tuple[dict[str, Any], bytes]:
+    """Decoded object of strict JSON, and its canonical form. Raises `Refused`.
+
+    `plain` is the item as `plain_json` decodes it, where the caller has done so."""
+    if plain is None:
+        plain = plain_json(item)
     if plain is not None:
         return plain, canonical_of(plain)
     spelled = check_json(item)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -29,6 +29,8 @@ class Code:
         self._options = options
         self._lines: list[str] = []
         self._places: dict[tuple[str, tuple[Step, ...]], str] = {}
+        # By the variable of an object or a list: what is looked up in it.
+        self._inner: dict[str, list[tuple[Step, str]]] = {}
         self.names: dict[str, Any] = dict(_HELPERS)
         self._constants: dict[str, Any] = {"None": None}
 
@@ -37,7 +39,9 @@ class Code:
 
     def function(self, parameters: str) -> Any:
         """The function of all lines."""
-        text = f"def mapped({parameters}):\n" + "".join(f"    {line}\n" for line in self._lines)
+        roots = [name for name in ("record", "item") if name in self._inner]
+        lines = [line for root in roots for line in self._looked_into(root)] + self._lines
+        text = f"def mapped({parameters}):\n" + "".join(f"    {line}\n" for line in lines)
         # All text is made here; what a definition holds is among the names.
         exec(compile(text, "<source>", "exec"), self.names)
         return self.names["mapped"]
@@ -86,18 +90,43 @@ class Code:
             return root
         known = self._places.get((root, steps))
         if known is None:
-            known = self.assigned(self._step(self._place(root, steps[:-1]), steps[-1]))
-            self._places[root, steps] = known
+            outer = self._place(root, steps[:-1])
+            known = self._places[root, steps] = self.name(None, "x")
+            self._inner.setdefault(outer, []).append((steps[-1], known))
         return known
 
-    def _step(self, outer: str, step: Step) -> str:
-        if isinstance(step, Member):
-            name = self.name(step.name, "k")
-            if outer == "record":
-                return f"record.get({name})"
-            if self._loose:
-                return f"({outer} if type({outer}) is dict else inside({outer})).get({name})"
-            return f"{outer}.get({name}) if type({outer}) is dict else None"
+    def _looked_into(self, outer: str) -> Iterator[str]:
+        """Lines that look up all places within a value, before any other: an object is looked at
+        once, and what is missing costs nothing further."""
+        found = self._inner.get(outer, [])
+        for step, name in found:
+            if not isinstance(step, Member):
+                yield f"{name} = {self._item(outer, step)}"
+                yield from self._looked_into(name)
+        members = [(step, name) for step, name in found if isinstance(step, Member)]
+        if not members:
+            return
+        lines = []
+        for step, name in members:
+            lines.append(f"{name} = get({self.name(step.name, 'k')})")
+        inner = [line for _, name in members for line in self._looked_into(name)]
+        if outer == "record":
+            yield from ("get = record.get", *lines, *inner)
+            return
+        if self._loose:
+            yield f"get = ({outer} if type({outer}) is dict else inside({outer})).get"
+            yield from (*lines, *inner)
+            return
+        yield f"if type({outer}) is dict:"
+        yield from (f"    {line}" for line in (f"get = {outer}.get", *lines, *inner))
+        yield f"else: {' = '.join(self._names_within(members))} = None"
+
+    def _names_within(self, members: Iterable[tuple[Step, str]]) -> Iterator[str]:
+        for _, name in members:
+            yield name
+            yield from self._names_within(self._inner.get(name, []))
+
+    def _item(self, outer: str, step: Step) -> str:
         if isinstance(step, Item):
             least = step.place + 1 if step.place >= 0 else -step.place
             return (

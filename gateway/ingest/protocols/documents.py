@@ -18,7 +18,7 @@ from gateway.ingest.mapping.identity import digest
 from gateway.ingest.mapping.timestamps import rfc3339
 from gateway.ingest.marked import fitting
 from gateway.ingest.protocols.elasticsearch_bulk import BulkItem
-from gateway.ingest.protocols.own_documents import is_native, native_of_ecs
+from gateway.ingest.protocols.own_documents import MEMBERS, is_native, native_of_ecs
 from gateway.ingest.protocols.splunk_hec import HecEvent
 from gateway.ingest.sources.catalog import source_apart
 from gateway.ingest.sources.declared_owner import declared_owner
@@ -32,12 +32,13 @@ from gateway.ingest.sources.source import (
     decoded_shallowly,
 )
 from gateway.ingest.split import one_line
-from gateway.ingest.strict_json import Refused
+from gateway.ingest.strict_json import Refused, plain_json
 
 Made = list[Mapped | NotMapped]
 _NO_IDS: Iterator[str] = iter(())
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE = msgspec.json.Encoder().encode
+_TIME = msgspec.json.Decoder()
 _TEXT = msgspec.json.Decoder(str)
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError)
 _LONGEST_ID = 128
@@ -76,7 +77,11 @@ def map_hec(event: HecEvent, chosen: Chosen) -> Made:
             return [NotMapped(event.raw, "fields.tenant", refused.reason)]
     if chosen.named is not None:
         return list(chosen.named.map(_text_of(event.event), chosen.usual, chosen.most))
-    return _native_or(_text_of(event.event), chosen, event.raw)
+    text = _text_of(event.event)
+    own = _own_events(text, event.raw, chosen.owner, event.time)
+    if own is not None:
+        return own
+    return list(chosen.own[-1].map(event.raw, chosen.owner, chosen.most))
 
 
 def map_bulk(item: BulkItem, chosen: Chosen) -> Made:
@@ -85,8 +90,19 @@ def map_bulk(item: BulkItem, chosen: Chosen) -> Made:
         return [NotMapped(item.raw, "", item.reason)]
     if chosen.named is not None:
         return list(chosen.named.map(item.raw, chosen.usual, chosen.most))
-    owner = chosen.owner._replace(event_id=_fitting_id(item.id))
-    return _native_or(item.raw, chosen._replace(owner=owner), item.raw)
+    raw, (tenant, fixed, category, _) = item.raw, chosen.owner
+    owner = Owner(tenant, fixed, category, _fitting_id(item.id))
+    # What is plain is decoded once for all that look at it.
+    plain: dict[str, Any] | None = plain_json(raw)
+    own = _own_events(raw, raw, owner, plain=plain)
+    if own is not None:
+        return own
+    source = next((one for one in chosen.own[:-1] if _is_of(one, raw, plain)), chosen.own[-1])
+    return list(source.map(raw, owner, chosen.most, plain))
+
+
+def _is_of(source: RecordSource, raw: bytes, plain: dict[str, Any] | None) -> bool:
+    return source.knows(raw) if plain is None else source.takes(plain)
 
 
 def work_apart(
@@ -121,28 +137,47 @@ def _map_apart(
     )
 
 
-def _native_or(event: bytes, chosen: Chosen, whole: bytes) -> Made:
-    """Draft of what is an event itself, else of the `whole` by a source of the protocol."""
+def _own_events(
+    event: bytes,
+    whole: bytes,
+    owner: Owner,
+    time: bytes = b"",
+    plain: dict[str, Any] | None = None,
+) -> Made | None:
+    """Draft of what is an event itself, or was made of one by a gateway; None of all else."""
     try:
-        draft = _native(event, chosen.owner, whole)
+        draft = _own_draft(event, whole, owner, time, plain)
         if draft is not None:
             return [Mapped(draft[0], whole, (TRUNCATED,) if draft[1] else ())]
     except Refused as refused:
         return [NotMapped(whole, refused.path, refused.reason)]
-    source = next((one for one in chosen.own[:-1] if one.knows(whole)), chosen.own[-1])
-    return list(source.map(whole, chosen.owner, chosen.most))
+    return None
 
 
-def _native(event: bytes, owner: Owner, whole: bytes) -> tuple[Draft, bool] | None:
-    """Draft of an event of the gateway's own form, and whether it was cut; None of all else."""
-    try:
-        members = _RAW.decode(event)
-    except (*_ERRORS, RecursionError):
+def _own_draft(
+    event: bytes, whole: bytes, owner: Owner, time: bytes, plain: dict[str, Any] | None
+) -> tuple[Draft, bool] | None:
+    """Draft of an event of the gateway's own form, and whether it was cut; None of all else.
+
+    `time` is the JSON of that of what is around it, and `plain` what `plain_json` makes of it, if
+    known."""
+    if event[:1] != b"{" and event.lstrip()[:1] != b"{":
         return None
-    if "cursor" in members and is_given_out(_decoded(event)):
-        return draft_of_own(event)
-    if (native := native_of_ecs(event)) is not None:
-        return draft_of_own(native)
+    if plain is None or plain.keys() <= MEMBERS:
+        try:
+            members = _RAW.decode(event)
+        except (*_ERRORS, RecursionError):
+            return None
+        if "cursor" in members:
+            plain = plain if plain is not None else plain_json(event)
+            if is_given_out(_decoded(event) if plain is None else plain):
+                return draft_of_own(event, plain)
+    elif is_given_out(plain):
+        return draft_of_own(event, plain)
+    else:
+        members = {}
+    if (native := native_of_ecs(event, plain)) is not None:
+        return draft_of_own(*native)
     if not is_native(members):
         return None
     added: dict[str, Any] = {}
@@ -150,8 +185,8 @@ def _native(event: bytes, owner: Owner, whole: bytes) -> tuple[Draft, bool] | No
         added["id"] = owner.event_id or f"sha256-{digest(decoded_shallowly(whole))}"
     if "tenant" not in members:
         added["tenant"] = owner.tenant
-    if "time" not in members and (time := _time_around(whole)):
-        added["time"] = time
+    if "time" not in members and (told := _time_of(time)):
+        added["time"] = told
     line = one_line(event)
     if added:
         line = _ENCODE(added)[:-1] + b"," + line[1:]
@@ -159,17 +194,10 @@ def _native(event: bytes, owner: Owner, whole: bytes) -> tuple[Draft, bool] | No
     return decode_event(line, _NO_IDS), is_cut
 
 
-class _Around(msgspec.Struct):
-    time: Any = None
-
-
-_around = msgspec.json.Decoder(_Around).decode
-
-
-def _time_around(whole: bytes) -> str:
-    """Time that an object around an event tells; "" if it tells none."""
+def _time_of(time: bytes) -> str:
+    """Time of what is around an event, as JSON; "" if it tells none."""
     try:
-        return rfc3339(_around(whole).time)
+        return rfc3339(_TIME.decode(time)) if time else ""
     except (*_ERRORS, RecursionError, ValueError, OverflowError, TypeError):
         return ""
 

@@ -38,7 +38,8 @@ class BulkItem(NamedTuple):
 
     def without_document(self) -> BulkItem:
         """The action alone."""
-        return self._replace(raw=b"")
+        action, into, name, _, error, reason = self
+        return BulkItem(action, into, name, b"", error, reason)
 
 
 class _Target(msgspec.Struct):
@@ -82,7 +83,7 @@ def items_of_bulk(body: bytes, index: str = "") -> Iterator[BulkItem]:
             if document is None:
                 last = begun._replace(error=NOT_A_DOCUMENT, reason="the document is missing")
             else:
-                last = begun._replace(raw=document[0].rstrip())
+                last = BulkItem(*begun[:3], document[0].rstrip(), *begun[4:])
     if last is not None:
         yield _whole(last, broken)
 

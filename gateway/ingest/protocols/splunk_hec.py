@@ -22,8 +22,8 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class HecEvent(NamedTuple):
-    """One event: the whole object, and of its members the event itself, its source type, and the
-    tenant among its fields.
+    """One event: the whole object, and of its members the event itself, its source type, the tenant
+    among its fields, and the JSON of its time.
 
     Where it cannot be taken, `code` is HEC's for that and `reason` says why.
     """
@@ -34,12 +34,14 @@ class HecEvent(NamedTuple):
     code: int = 0
     reason: str = ""
     tenant: Any = None
+    time: bytes = b""
 
 
 class _Object(msgspec.Struct):
     event: msgspec.Raw | UnsetType = UNSET
     sourcetype: Any = None
     fields: Any = None
+    time: msgspec.Raw | UnsetType = UNSET
 
 
 _decode = msgspec.json.Decoder(_Object).decode
@@ -91,7 +93,9 @@ def _event_of(value: bytes) -> HecEvent:
     if found.fields is not None and not _is_flat(found.fields):
         return HecEvent(value, code=FIELDS, reason="`fields` is an object of texts and lists")
     named = found.sourcetype if isinstance(found.sourcetype, str) else ""
-    return HecEvent(value, event, named, tenant=(found.fields or {}).get("tenant"))
+    tenant = found.fields.get("tenant") if found.fields else None
+    time = b"" if found.time is UNSET else bytes(found.time)
+    return HecEvent(value, event, named, 0, "", tenant, time)
 
 
 def _is_flat(fields: Any) -> bool:

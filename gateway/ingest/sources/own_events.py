@@ -20,7 +20,10 @@ from gateway.ingest.strict_json import TooMuch, check_json
 _NEEDED = ("cursor", "recorded_at", "id", "time", "tenant", "category", "action")
 _BEGIN = re.compile(rb'\A\{"cursor":"[^"]*","recorded_at":"[^"]*",')
 _DECLARED = ("masked", "pseudonymized", "reduced")
-_LEFT_OUT = ("cursor", "recorded_at", *_DECLARED)
+_BEGINNING = ("cursor", "recorded_at")
+_LEFT_OUT = (*_BEGINNING, *_DECLARED)
+# Bytes without which nothing is declared: the names, and escapes in which they may be spelled.
+_MAY_DECLARE = (*[f'"{name}"'.encode() for name in _DECLARED], b"\\u")
 _PARTS = ("actor", "source", "targets", "request", "data")
 _NO_IDS: Iterator[str] = iter(())
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -30,19 +33,26 @@ _ENCODE = msgspec.json.Encoder().encode
 
 def is_given_out(value: Any) -> bool:
     """Whether decoded JSON is an event as gateways give it out."""
-    return type(value) is dict and all(type(value.get(name)) is str for name in _NEEDED)
+    if type(value) is not dict or "cursor" not in value:
+        return False
+    return all(type(value.get(name)) is str for name in _NEEDED)
 
 
-def draft_of_own(raw: bytes) -> tuple[Draft, bool]:
-    """Draft of an event that was given out, and whether it was truncated. Raises `Refused`."""
+def draft_of_own(raw: bytes, plain: dict[str, Any] | None = None) -> tuple[Draft, bool]:
+    """Draft of an event that was given out, and whether it was truncated. Raises `Refused`.
+
+    `plain` is what `plain_json` makes of it, where that is known."""
     item, count = _BEGIN.subn(b"{", raw, count=1)
-    members = _RAW.decode(raw)
-    if not count or any(name in members for name in _DECLARED):
-        # A member that is there twice would be lost.
-        check_json(raw)
-        item = _ENCODE(dict(_kept(members)))
+    if count and plain is not None:
+        plain = {name: value for name, value in plain.items() if name not in _BEGINNING}
+    if not count or any(name in raw for name in _MAY_DECLARE):
+        members = _RAW.decode(raw)
+        if not count or any(name in members for name in _DECLARED):
+            # A member that is there twice would be lost.
+            check_json(raw)
+            item, plain = _ENCODE(dict(_kept(members))), None
     try:
-        return decode_event(item, _NO_IDS), False
+        return decode_event(item, _NO_IDS, plain=plain), False
     except TooMuch:
         return decode_event(truncated(item), _NO_IDS), True
 

@@ -24,7 +24,7 @@ from gateway.ingest.sources.own_events import draft_of_own, is_given_out
 from gateway.ingest.sources.parts import parts_of
 from gateway.ingest.sources.readers.record_reader import RECEIVED_AT, RecordReader
 from gateway.ingest.split import behind_runtime, items_of, one_line, text_inside
-from gateway.ingest.strict_json import Refused, TooMuch, checked_record
+from gateway.ingest.strict_json import Plain, Refused, TooMuch, checked_record
 
 TIME_UNKNOWN, TRUNCATED = "time_unknown", "truncated"
 _DECODE = msgspec.json.Decoder()
@@ -97,7 +97,7 @@ class RecordSource:
         self.goes_on = None if reader is None else reader.goes_on
 
     def map(
-        self, raw: bytes, owner: Owner = ANYBODY, most: int | None = None
+        self, raw: bytes, owner: Owner = ANYBODY, most: int | None = None, plain: Plain = None
     ) -> Iterator[Mapped | NotMapped]:
         """Drafts of the records in `raw`: one record, a list of them, or an envelope around them.
 
@@ -107,7 +107,7 @@ class RecordSource:
         try:
             if raw[:1] == b"{" and (is_plain(raw, _LARGE) or self.knows(raw)):
                 try:
-                    found = self._mapped(raw, owner)
+                    found = self._mapped(raw, owner, plain)
                 except Refused as refused:
                     yield from self._behind(raw, owner, most, refused)
                     return
@@ -267,10 +267,10 @@ class RecordSource:
             return False
         return type(record) is dict and self._is_record(self._seen(record))
 
-    def _mapped(self, raw: bytes, owner: Owner) -> Mapped | NotMapped | None:
+    def _mapped(self, raw: bytes, owner: Owner, plain: Plain = None) -> Mapped | NotMapped | None:
         """Draft of a record; None if `raw` is none of this source. Raises `Refused`."""
         try:
-            record, canonical = checked_record(raw)
+            record, canonical = checked_record(raw, plain)
         except (TooMuch, RecursionError):
             return self._too_much(raw, owner)
         seen = self._seen(record)

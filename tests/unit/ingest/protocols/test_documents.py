@@ -6,6 +6,7 @@ import json
 import pickle
 from typing import Any
 
+import pytest
 from hypothesis import given
 
 from gateway.formats.format import FormatOptions
@@ -68,6 +69,14 @@ def test_an_event_of_our_own_form_that_is_wrong_is_refused_with_its_member() -> 
         [found] = made
         assert isinstance(found, NotMapped)
         assert found.path == "severity"
+
+
+@pytest.mark.parametrize("time", [b"1e400", b'"\xff"', b'"soon"', b"{}", b"null"])
+def test_a_time_around_an_event_that_is_none_counts_for_nothing(time: bytes) -> None:
+    body = b'{"time":%b,"event":{"category":"auth","action":"a","id":"i"}}' % time
+    [found] = events_of(body)
+    event = event_of(map_hec(found, Chosen(None, sources("splunk_hec"), USUAL, FREE, 100)))
+    assert (event["id"], "time" in event) == ("i", False)
 
 
 def test_the_same_event_has_the_same_id_and_other_times_other_ids() -> None:
@@ -169,8 +178,9 @@ def test_every_document_that_a_gateway_sends_comes_back_as_the_event_that_it_was
         assert found == {
             name: value for name, value in json.loads(native).items() if name not in SET
         }
-    plain = native_of_ecs(PLAIN(native))
-    assert plain is not None
+    of_ecs = native_of_ecs(PLAIN(native))
+    assert of_ecs is not None
+    plain = of_ecs[0]
     event, came = json.loads(native), json.loads(plain)
     for name in ("id", "tenant", "time", "category", "action", "outcome", "severity"):
         assert came[name] == event[name]
