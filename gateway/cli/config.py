@@ -30,13 +30,14 @@ def check(file: Path | None) -> None:
 
     Reads the file and the environment as `serve` does. Passwords in URLs are masked. Exit code 2
     and one line on standard error where a setting is wrong. Nothing is connected to: `store
-    check` looks at the table that store.table names.
+    check` looks at the table that store.table names. The certificate in [server.tls] is loaded.
     """
     try:
         settings = load(file, os.environ, {})
         _check_columns(settings)
         _check_destinations(settings)
         _check_sources(settings)
+        _check_certificate(settings)
     except InvalidSetting as error:
         say(f"error: {error.detail}", err=True)
         raise SystemExit(error.exit_code) from None
@@ -67,6 +68,14 @@ def _check_sources(settings: Settings) -> None:
         from gateway.ingest.sources.catalog import Sources
 
         Sources(settings.declared_sources)
+
+
+def _check_certificate(settings: Settings) -> None:
+    """Load the certificate as the server does, which has to be readable for whoever asks."""
+    if settings.server.tls.certificate:
+        from gateway.http.tls.certificate import load_certificate
+
+        load_certificate(settings.server.tls)
 
 
 @config.command("example")

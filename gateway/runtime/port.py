@@ -47,6 +47,7 @@ async def open_port(
         certificates = context.certificates = Certificates(
             server.tls, context.clock, partial(_record_refused, context)
         )
+        stack.callback(certificates.close)
         following = context.tasks.keep("certificates", certificates.run)
         stack.push_async_callback(stop_tasks, [following])
     runner = await _runner(

@@ -181,8 +181,8 @@ ALLOWED = {
     "cli": (
         "settings formats access/credentials access/grants access/keys access/administration log "
         "ingest ingest/sources oversight delivery/connect delivery delivery/running adapters "
-        "adapters/files adapters/sqlite adapters/postgres http/request runtime/process runtime "
-        "client/protocol client cli/base cli/client"
+        "adapters/files adapters/sqlite adapters/postgres http/tls http/request runtime/process "
+        "runtime client/protocol client cli/base cli/client"
     ),
 }
 MOST_MODULES = 14

@@ -74,6 +74,10 @@ class Certificates:
         """Protocol of a TCP connection over which `protocol` speaks encrypted."""
         return TlsTransport(protocol, self.context, self._handshakes)
 
+    def close(self) -> None:
+        """End the handshakes that are not finished."""
+        self._handshakes.close()
+
     def warnings(self) -> Iterator[str]:
         """What an operator should know, one line each, without names of files."""
         if self._refused is not None and self._told:

@@ -56,6 +56,12 @@ class Handshakes:
         """Call the next step of a handshake in its turn, one in a round of the event loop."""
         self._scheduler.schedule(step)
 
+    def close(self) -> None:
+        """Abort all of them."""
+        for connection in list(self._open):
+            self.end(connection)
+            connection.abort()
+
     def _evict(self) -> None:
         counted = Counter(subject for subject, _ in self._open.values())
         [(crowd, _)] = counted.most_common(1)

@@ -163,7 +163,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def _go_on(self) -> None:
         """Read on, first what was received before."""
         if not self._paused and not self._tcp.is_closing():
-            self._read()
+            try:
+                self._read()
+            except BaseException:
+                # As where the socket calls a protocol that fails.
+                self._tcp.abort()
+                raise
         if not self._paused and not self._tcp.is_closing():
             self._tcp.resume_reading()
 

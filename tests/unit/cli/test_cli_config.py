@@ -76,3 +76,11 @@ def test_check_of_a_missing_file_is_exit_code_2(tmp_path: Path) -> None:
 def test_example_and_reference_are_printed_as_generated() -> None:
     assert run("example").stdout == example()
     assert run("reference").stdout == reference()
+
+
+def test_check_loads_the_certificate(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f'[server.tls]\ncertificate = "{file}"\nkey = "{file}"\n')
+    result = run("check", "--config", str(file))
+    assert result.exit_code == 2
+    assert result.stderr == f"error: server.tls.certificate: {file} holds no certificate in PEM\n"

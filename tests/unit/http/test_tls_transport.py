@@ -118,7 +118,7 @@ async def connect(context: ssl.SSLContext) -> AsyncIterator[Callable[..., object
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setblocking(False)
-        below = TlsTransport(server, context, handshakes or Handshakes())
+        below = TlsTransport(server, context, Handshakes() if handshakes is None else handshakes)
         transport, _ = await asyncio.get_running_loop().create_connection(lambda: below, sock=ours)
         opened.append((transport, theirs))
         return Client(theirs)
@@ -207,6 +207,17 @@ async def test_bytes_that_are_no_tls_end_the_connection_alone(connect: Open) -> 
     assert server.received == b""
 
 
+async def test_handshakes_that_are_not_finished_end_with_their_listener(connect: Open) -> None:
+    handshakes = Handshakes()
+    clients = [await connect(Server(), handshakes) for _ in range(3)]  # type: ignore[misc]
+    await eventually(lambda: len(handshakes) == 3)
+    handshakes.close()
+    async with asyncio.timeout(patience()):
+        for client in clients:
+            assert await asyncio.get_running_loop().sock_recv(client.sock, 1) == b""
+    assert len(handshakes) == 0
+
+
 async def test_the_crowd_loses_its_oldest_handshake_and_silence_is_cut(connect: Open) -> None:
     handshakes = Handshakes(most=3, seconds=0.05)
     clients = [await connect(Server(), handshakes) for _ in range(5)]  # type: ignore[misc]
@@ -215,3 +226,22 @@ async def test_the_crowd_loses_its_oldest_handshake_and_silence_is_cut(connect: 
         for client in clients:
             assert await asyncio.get_running_loop().sock_recv(client.sock, 1) == b""
     assert len(handshakes) == 0
+
+
+class Peer:
+    """A connection of which only its end is looked at."""
+
+    aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+async def test_where_handshakes_are_too_many_the_oldest_of_the_address_with_most_goes() -> None:
+    handshakes = Handshakes(most=3)
+    peers = [Peer() for _ in range(4)]
+    addresses = ("203.0.113.1", "198.51.100.1", "198.51.100.1", "192.0.2.1")
+    for peer, address in zip(peers, addresses, strict=True):
+        handshakes.begin(peer, address)
+    assert [peer.aborted for peer in peers] == [False, True, False, False]
+    handshakes.close()
