@@ -134,6 +134,8 @@ class _StreamReader:
                 chunk.reached, chunk.offsets or (), len(chunk.data)
             )
         if chunk.count:
+            self._subscription.first = self._subscription.first or chunk.first
+            self._subscription.last = chunk.last
             self._subscription.sink.write(chunk.data)
             self._subscription.sent_bytes += len(chunk.data)
             totals = self._hub.totals.of(self._subscription.interest.wire)

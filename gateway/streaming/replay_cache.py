@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.cursor import IN_JSON, advance, distance
+from gateway.cursor import IN_JSON, advance, distance, offset_in
 from gateway.errors import GatewayError
 from gateway.filters.expression import FilterCost
 from gateway.log.ports import Log, RetentionExceeded
@@ -32,14 +32,16 @@ _READS_AT_ONCE = 4
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """`count` encoded events, the offset that they reach, the cost of the filter, and the offset of
-    each, unless nobody has asked for them."""
+    """`count` encoded events, the offset that they reach, the cost of the filter, the offset of
+    each, unless nobody has asked for them, and those of the first and the last one."""
 
     data: bytes
     count: int
     reached: int
     cost: FilterCost = msgspec.field(default_factory=FilterCost)
     offsets: Sequence[int] | None = ()
+    first: int = 0
+    last: int = 0
 
 
 ChunkKey = tuple[Interest, int]
@@ -142,7 +144,11 @@ class ReplayCache:
                     data = wire.text(read.text)
                 # They cost as much as the rest of a chunk.
                 offsets = read.offsets(after) if placed else None
-                return Chunk(data, read.count, read.reached, offsets=offsets)
+                newest = read.text.rfind(b"\n") + 1
+                first, last = offset_in(read.text[IN_JSON]), offset_in(read.text[newest:][IN_JSON])
+                return Chunk(
+                    data, read.count, read.reached, offsets=offsets, first=first, last=last
+                )
             page = await self._log.read(after, until, limit=_CHUNK_EVENTS, hint=hint)
             selector = EventSelector(query, self._work, key_id, self._work.filters.chunk_steps)
             chosen, looked = await selector.select(page.events)
@@ -157,7 +163,8 @@ class ReplayCache:
         else:
             data = wire.events(chosen)
         offsets = array("q", [event.offset for event in chosen]) if placed else None
-        return Chunk(data, len(chosen), reached, selector.cost, offsets)
+        first, last = (chosen[0].offset, chosen[-1].offset) if chosen else (0, 0)
+        return Chunk(data, len(chosen), reached, selector.cost, offsets, first, last)
 
     async def _formatted(self, wire: Formatted, natives: Sequence[bytes], key_id: str) -> bytes:
         encoded = await format_in_slices(wire.format, natives, self._work.slices(key_id))

@@ -70,7 +70,7 @@ ENDS = (
 # In place of reason and code where it was the peer who left.
 CLIENT_GONE = "client_gone"
 END_CODES = (*dict.fromkeys(str(end.code) for end in ENDS), CLIENT_GONE)
-TRANSPORTS = ("sse", "ndjson", "websocket", "audit.v1", "audit.v1.batch", "destination")
+TRANSPORTS = ("sse", "ndjson", "csv", "websocket", "audit.v1", "audit.v1.batch", "destination")
 
 
 class Wire(Protocol):
@@ -83,6 +83,9 @@ class Wire(Protocol):
     transport: str
     # Of wires that are `gateway.wire.formatted.Formatted`; None: native.
     format: Format | None = None
+    # Whether what comes means something under one view of a key only: a stream of it ends with that
+    # view.
+    fixed_view: bool = False
 
     def opening(self, cursor: str, retry_ms: int, gap: dict[str, Any] | None = None) -> bytes:
         """Bytes sent once the position is fixed; the first message is the `gap`, if any."""

@@ -106,11 +106,11 @@ ALLOWED = {
     "http/tls": "settings access/limits http/connection",
     "http/credentials": "access/credentials http/connection",
     "http/query": (
-        "filters formats wire access/grants access/keys log looking streaming/consumers streaming "
-        "oversight/detection fleet"
+        "filters formats wire access/grants access/keys access/policy log looking "
+        "streaming/consumers streaming oversight/detection fleet"
     ),
     "http/request": (
-        "settings filters scheduling wire access/credentials access/grants access/keys "
+        "settings filters formats scheduling wire access/credentials access/grants access/keys "
         "access/usage access/policy access/limits access access/administration log looking ingest "
         "ingest/sources streaming/live streaming/consumers streaming oversight/access_log "
         "oversight/detection oversight oversight/review delivery delivery/running http/response "
@@ -119,6 +119,9 @@ ALLOWED = {
     "http/pages": (
         "filters access/usage access/policy ingest log looking streaming/live streaming http/query "
         "http/request"
+    ),
+    "http/exports": (
+        "wire access/usage streaming/live http/response http/connection http/query http/request"
     ),
     "http/intake": (
         "access/keys access/usage access/policy log ingest oversight/detection http/response "
@@ -142,7 +145,7 @@ ALLOWED = {
         "access/policy access/limits access/administration log ingest streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection oversight "
         "oversight/review delivery http/response http/connection http/query http/request "
-        "http/pages http/intake http/receivers http/openapi http/console fleet"
+        "http/exports http/pages http/intake http/receivers http/openapi http/console fleet"
     ),
     "http/metrics": (
         "wire looking oversight/detection oversight delivery/running http/response http/connection "

@@ -12,6 +12,7 @@ from gateway.access.keys.key import Key
 
 OPENED = "stream.opened"
 CLOSED = "stream.closed"
+EXPORTED = "events.exported"
 PULLED = "events.pulled"
 READ = "event.read"
 SIGNED_IN = "session.opened"
@@ -19,6 +20,17 @@ SIGNED_OUT = "session.closed"
 INGESTED = "events.ingested"
 DENIED = "request.denied"
 FAILED = "request.failed"
+
+
+class ExportedFile(msgspec.Struct, frozen=True):
+    """File that an export has sent: offsets of its first and last event (0: it has none), bytes and
+    SHA-256 of its content, and whether it is whole."""
+
+    first: int
+    last: int
+    size: int
+    sha256: str
+    complete: bool
 
 
 class Access(msgspec.Struct, kw_only=True):
@@ -65,6 +77,7 @@ class Access(msgspec.Struct, kw_only=True):
     out_of_scope: tuple[str, ...] = ()
     # Events between its begin and the head; -1 if it read none.
     behind: int = -1
+    export: ExportedFile | None = None
 
     @property
     def key_id(self) -> str:

@@ -123,6 +123,18 @@ _PARAMETERS: dict[str, Schema] = {
         "schema": {"type": "integer", "minimum": 0, "maximum": MAX_WAIT, "default": 0},
         "description": "Long poll: wait so many seconds for the first event.",
     },
+    "columns": {
+        "schema": TEXT,
+        "description": "Of CSV: members, separated by commas (`time,actor.id,data.bytes`).",
+    },
+    "bom": {
+        "schema": {"enum": ["true", "false", "1", "0"], "default": "false"},
+        "description": "Of CSV: begin with the mark of UTF-8, which some spreadsheets look for.",
+    },
+    "raw": {
+        "schema": {"enum": ["true", "false", "1", "0"], "default": "false"},
+        "description": "Of CSV: no `'` in front of texts that a spreadsheet takes for formulas.",
+    },
     "key": {"schema": TEXT, "description": "The id of a key."},
     "signal": {"schema": TEXT, "description": "What kind of thing was found."},
     "state": {"schema": {"enum": ["open", "expected"]}},

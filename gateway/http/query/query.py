@@ -19,7 +19,9 @@ from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
 from gateway.filters.expression import Filter, compile_filter
 from gateway.filters.scope import Scope
+from gateway.formats.csv import CsvOptions
 from gateway.formats.names import FORMAT_NAMES
+from gateway.http.query.csv_query import CSV, csv_options
 from gateway.http.query.range import (
     OPEN,
     POSITION,
@@ -43,8 +45,8 @@ _BOTH = (
     "on_gap",
 )  # fmt: skip
 _CONSUMER = ("consumer", "ack", "takeover", "selection")
-STREAM = (*_BOTH, *RESUME, "follow", *_CONSUMER)
-PAGE = (*_BOTH, "order", "before", "follow", *_CONSUMER, "wait")
+STREAM = (*_BOTH, *RESUME, "follow", *_CONSUMER, *CSV)
+PAGE = (*_BOTH, "order", "before", "follow", *_CONSUMER, "wait", *CSV)
 CONSUMER = ("key",)
 BY_ID = ("tenant", "format", "around")
 INGEST = ("content", "on_invalid")
@@ -91,7 +93,7 @@ class ConsumerQuery(msgspec.Struct, frozen=True):
 
 
 class Query(msgspec.Struct, frozen=True):
-    """Parsed parameters. `limit` is None for no limit, `format` where none was named."""
+    """Parsed parameters. `limit` is None for no limit, `format` and `csv` where none was named."""
 
     position: Position
     wanted: Scope
@@ -104,6 +106,7 @@ class Query(msgspec.Struct, frozen=True):
     consumer: ConsumerQuery | None = None
     text: TextQuery | None = None
     ending: Ending = OPEN
+    csv: CsvOptions | None = None
 
     @property
     def condition(self) -> Condition | None:
@@ -287,6 +290,7 @@ def _query(
         wait=wait,
         format=_format(values),
         text=parse_text(one(values, "text"), one(values, "text_in")),
+        csv=csv_options(values),
     )
 
 

@@ -26,9 +26,11 @@ from gateway.access.credentials.ticket import (
 )
 from gateway.cursor import later, parse_cursor
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, Unauthorized
+from gateway.formats.csv import CSV_TYPE
 from gateway.http.connection.address import is_secure
 from gateway.http.connection.web_origin import parse_origin
 from gateway.http.credentials.token import offered_subprotocols, offered_ticket
+from gateway.http.query.csv_view import csv_body, refuse_csv_options
 from gateway.http.query.position import Begin
 from gateway.http.query.query import RESUME, Query, pairs_of_body, parse_stream
 from gateway.http.query.values import Pairs
@@ -38,8 +40,13 @@ from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.origin import check_origin, cors_headers
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answer import ALWAYS
+from gateway.http.response.coding import chosen_coding
+from gateway.http.response.export_plan import ExportPlan
+from gateway.log.bound_view import bound_view
+from gateway.wire.csv_body import CsvBody
 from gateway.wire.formatted import CLOUDEVENTS, Wires
 from gateway.wire.framing import Wire
+from gateway.wire.http_body import Ndjson, Sse
 from gateway.wire.websocket_writer import SUBPROTOCOLS, PlainWebSocket
 
 # Browsers accept such a cookie over TLS only (RFC 6265bis, section 4.1.3.1).
@@ -56,6 +63,9 @@ _HTTP_HEADERS = (
 )
 
 
+HttpBody = Sse | Ndjson | CsvBody
+
+
 class Opening(msgspec.Struct, frozen=True):
     """Stream that the credentials of a request open, with its parameters.
 
@@ -70,12 +80,14 @@ class Opening(msgspec.Struct, frozen=True):
 
 
 class StreamRequest(msgspec.Struct, frozen=True):
-    """Stream that may be opened: query, framing, and headers of the answer."""
+    """Stream that may be opened: query, framing, and headers of the answer. `export`: if it is
+    saved as a file."""
 
     opening: Opening
     query: Query
     wire: Wire
     headers: list[str]
+    export: ExportPlan | None = None
 
 
 async def from_url(request: web.Request) -> StreamRequest:
@@ -97,20 +109,45 @@ async def _over_http(request: web.Request, coming: Awaitable[Opening]) -> Stream
         raise InvalidRequest("send one Last-Event-ID", parameter="Last-Event-ID")
     query = parse_stream(opening.pairs, resumed[0] if resumed else None, context.clock.now())
     wires, format, chunked = context.wires, query.format or "native", request.version >= (1, 1)
-    kinds = _KINDS if wires.formats[format].json else _KINDS + _TEXT_LINES
+    kinds: tuple[str, ...] = _KINDS
+    if not wires.formats[format].json:
+        kinds += _TEXT_LINES
+    if not query.follow:
+        kinds += (CSV_TYPE,)
     kind = best_kind(request, kinds)
     if kind is None:
         raise NotAcceptable(
-            "a stream comes as text/event-stream, application/x-ndjson, or over a WebSocket"
+            "a stream comes as text/event-stream, application/x-ndjson, or over a WebSocket; as "
+            "text/csv with follow=false only, as a file has an end"
         )
+    if kind != CSV_TYPE:
+        refuse_csv_options(query)
     choose = wires.sse if kind == _KINDS[0] else wires.lines
-    wire = choose(format, chunked=chunked)
+    wire: HttpBody = choose(format, chunked=chunked)
+    export: ExportPlan | None = None
+    if not query.follow and kind != _KINDS[0]:
+        export, wire = await _export(request, opening, query, wire, kind)
     headers = [f"Content-Type: {wire.content_type}", *_HTTP_HEADERS]
+    headers += () if export is None else export.headers()
     if chunked:
         headers.append("Transfer-Encoding: chunked")
     if context.settings.server.allowed_origins:
         headers += [f"{name}: {value}" for name, value in cors_headers(request).items()]
-    return StreamRequest(opening, query, wire, headers)
+    return StreamRequest(opening, query, wire, headers, export)
+
+
+async def _export(
+    request: web.Request, opening: Opening, query: Query, wire: HttpBody, kind: str
+) -> tuple[ExportPlan, HttpBody]:
+    """How a stream that is saved as a file is sent. Its chunks are made behind the coding."""
+    context, chunked = request.app[CONTEXT], request.version >= (1, 1)
+    coding = chosen_coding(request)
+    if kind != CSV_TYPE:
+        plan = ExportPlan(wire.name, "ndjson", chunked, coding, says_end=True)
+        return plan, context.wires.lines(query.format or "native", chunked=False)
+    view = await bound_view(context.log, opening.admission.view, context.clock.now())
+    body = csv_body(query, view, chunked=chunked)
+    return ExportPlan(body.name, "csv", chunked, coding, says_end=False), body
 
 
 async def _over_websocket(request: web.Request) -> StreamRequest:
@@ -118,6 +155,7 @@ async def _over_websocket(request: web.Request) -> StreamRequest:
     opening = await _admit(request)
     accept, subprotocol = _accept_key(request), _subprotocol(request)
     query = parse_stream(opening.pairs, None, request.app[CONTEXT].clock.now())
+    refuse_csv_options(query)
     wires = request.app[CONTEXT].wires
     wire = _websocket_wire(wires, query.format, subprotocol)
     if query.consumer is not None and subprotocol not in SUBPROTOCOLS:

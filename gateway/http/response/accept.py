@@ -1,4 +1,4 @@
-"""Negotiation of media type and coding of an answer (RFC 9110, section 12.5)."""
+"""Negotiation of the media type of an answer (RFC 9110, section 12.5)."""
 
 from __future__ import annotations
 
@@ -40,16 +40,6 @@ def _choose(asked: str, kinds: tuple[str, ...]) -> str | None:
 
 
 _kept_choice = lru_cache(256)(_choose)
-
-
-def accepts_gzip(request: web.Request) -> bool:
-    """Whether `Accept-Encoding` accepts gzip (RFC 9110, section 12.5.3)."""
-    lines = request.headers.getall("Accept-Encoding", [])
-    wanted: dict[str, float] = {}
-    for part in ",".join(lines).lower().split(","):
-        name, *parameters = (piece.strip() for piece in part.split(";"))
-        wanted[name.removeprefix("x-")] = quality(parameters)
-    return wanted.get("gzip", wanted.get("*", 0.0)) > 0
 
 
 def quality(parameters: Sequence[str]) -> float:

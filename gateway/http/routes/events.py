@@ -16,9 +16,11 @@ from gateway.cursor import advance, format_cursor
 from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
 from gateway.event import Event
 from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE, cloudevents_batch
+from gateway.formats.csv import CSV_TYPE, CsvOptions, csv_head
 from gateway.formats.registry import NATIVE
 from gateway.http.pages.around import Around, events_around
 from gateway.http.pages.search import PageSearch
+from gateway.http.query.csv_view import csv_of, refuse_csv_options
 from gateway.http.query.query import parse_by_id, parse_page
 from gateway.http.request.access_logging import log_out_of_scope, log_query
 from gateway.http.request.admission import Admission
@@ -30,9 +32,11 @@ from gateway.http.request.consumer_access import (
     with_position,
 )
 from gateway.http.request.context import CONTEXT, Context
-from gateway.http.response.accept import accepts_gzip, best_kind
+from gateway.http.response.accept import best_kind
 from gateway.http.response.answer import Answer
 from gateway.http.response.answers import AroundAnswer, PageAnswer
+from gateway.http.response.coding import FOR_A_THREAD, ON_ACCEPT_AND_CODING, in_coding
+from gateway.http.response.export_plan import attachment
 from gateway.http.response.problem import key_in_url
 from gateway.log.bound_view import bound_view
 from gateway.log.ports import FOUND_EVENTS
@@ -43,9 +47,6 @@ from gateway.streaming.live.interest import StreamQuery
 from gateway.wire.formatted import as_json
 from gateway.wire.framing import control_json
 
-# Bytes from which compression gains something, and from which a thread does it.
-_WORTH_COMPRESSING = 1024
-_COMPRESS_AT_ONCE = 32 * 1024
 # Tenants named for an id of several events.
 _MOST_TENANTS = 100
 # Type of an event in a format that is not JSON.
@@ -65,6 +66,11 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
         refuse_costly(context, key)
     query = msgspec.structs.replace(query, limit=min(query.limit or 0, most))
     bound = await bound_view(context.log, view, context.clock.now())
+    options = CsvOptions()
+    if kind == CSV_TYPE:
+        options, format = csv_of(query, bound)
+    else:
+        refuse_csv_options(query)
     stream_query = StreamQuery(query.wanted, bound, query.condition)
     notice = log_query(access, request.query.items(), query, view)
     consumed: ConsumerPage | None = None
@@ -95,35 +101,43 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
     if kind == "application/json":
         shown = [msgspec.Raw(one) for one in as_json(format, encoded)]
         page = PageAnswer(shown, cursor, has_more, gap, notice, lease)
-        return _page(request, msgspec.json.encode(page), kind, {})
+        return await _page(request, admission, msgspec.json.encode(page), kind, {})
     headers = {"Audit-Cursor": cursor, "Audit-Has-More": "true" if has_more else "false"}
     said = {"gap": gap, "notice": notice}
-    if kind == BATCH_TYPE:
-        # It has no place for anything but events.
+    if kind in (BATCH_TYPE, CSV_TYPE):
+        # They have no place for anything but events.
         headers |= {
             f"Audit-{name.title()}": json.dumps(members)
             for name, members in said.items()
             if members is not None
         }
-        return _page(request, cloudevents_batch(encoded), kind, headers)
+        if kind == CSV_TYPE:
+            begin = format_cursor(context.log.epoch, access.begin)
+            headers["Content-Disposition"] = attachment(key.id, begin, cursor, "csv")
+            body = csv_head(options) + b"".join(encoded)
+            return await _page(request, admission, body, kind, headers)
+        return await _page(request, admission, cloudevents_batch(encoded), kind, headers)
     body = b"".join([b"%b\n" % one for one in encoded])
     for name, members in said.items():
         if members is not None:
             body = control_json(name, members) + b"\n" + body
-    return _page(request, body, kind if format.json else "text/plain", headers)
+    return await _page(request, admission, body, kind if format.json else "text/plain", headers)
 
 
-def _page(request: web.Request, body: bytes, kind: str, headers: dict[str, str]) -> web.Response:
-    response = web.Response(
-        body=body,
+async def _page(
+    request: web.Request, admission: Admission, body: bytes, kind: str, headers: dict[str, str]
+) -> web.Response:
+    slices = request.app[CONTEXT].work.slices(admission.key.id)
+    sent, coding = await in_coding(request, body, slices.in_thread)
+    if len(body) > FOR_A_THREAD:
+        # Compressing may have waited for its turn.
+        await admission.recheck()
+    return web.Response(
+        body=sent,
         content_type=kind,
         charset="utf-8" if kind.startswith("text/") else None,
-        headers={"Cache-Control": "no-store", "Vary": "Accept-Encoding", **headers},
-        zlib_executor_size=_COMPRESS_AT_ONCE,
+        headers={"Cache-Control": "no-store", "Vary": ON_ACCEPT_AND_CODING, **headers, **coding},
     )
-    if len(body) >= _WORTH_COMPRESSING and accepts_gzip(request):
-        response.enable_compression(web.ContentCoding.gzip)
-    return response
 
 
 async def by_id(request: web.Request, context: Context, admission: Admission) -> web.StreamResponse:
@@ -197,7 +211,7 @@ async def _with_others(
         shown[0], shown[1 : 1 + before][::-1], shown[1 + before :],
         beside.complete and sent == len(nearest),
     )  # fmt: skip
-    return _page(request, msgspec.json.encode(answer), "application/json", {})
+    return await _page(request, admission, msgspec.json.encode(answer), "application/json", {})
 
 
 def refuse_costly(context: Context, key: Key) -> None:
@@ -227,6 +241,7 @@ def _kind(request: web.Request, format: str | None, context: Context) -> str:
         kinds += (BATCH_TYPE,)
     elif not context.wires.formats[format].json:
         kinds += ("text/plain",)
+    kinds += (CSV_TYPE,)
     kind = best_kind(request, kinds)
     if kind is None:
         raise NotAcceptable(f"a page of this format comes as {', '.join(kinds)}")

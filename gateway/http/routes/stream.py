@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -28,6 +29,8 @@ from gateway.http.connection.handoff import (
 )
 from gateway.http.connection.stream_connection import StreamConnection
 from gateway.http.connection.websocket_connection import RECEIVED_BYTES, WebSocketConnection
+from gateway.http.exports.export_sink import ExportSink
+from gateway.http.exports.exporting import export_headers, export_sink
 from gateway.http.query.position import Begin, count_events, end_of, find_begin
 from gateway.http.query.query import Query, pairs_of_body, parse_stream
 from gateway.http.query.range import OPEN
@@ -51,7 +54,7 @@ from gateway.streaming.consumer_reader import ConsumerReader
 from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.interest import Interest, StreamQuery
-from gateway.streaming.live.subscription import Subscription
+from gateway.streaming.live.subscription import StreamSink, Subscription
 from gateway.wire.websocket_writer import PlainWebSocket
 
 
@@ -206,6 +209,9 @@ async def _take(
         cookies = stream_access.cookie_headers(request, opening.ticket, cursor, last)
         shown += [f"{name}: {value}" for name, value in cookies]
     headers = [*asked.headers, *shown, f"Audit-Cursor: {cursor}"]
+    export = asked.export
+    if export is not None:
+        headers += export_headers(export, admission.key.id, (cursor, last), begin)
     head = response_head(status, headers, context.clock.now())
     greeting = wire.opening(cursor, random.randint(retry_ms, 2 * retry_ms), begin.gap)
     notice = b"" if begin.notice is None else wire.control("notice", begin.notice)
@@ -224,23 +230,34 @@ async def _take(
         if websocket
         else StreamConnection(transport, most, context.write_scheduler)
     )
-    connection.on_lost = leave
+    sink: StreamSink | ExportSink = connection
+    if export is not None:
+        assert isinstance(connection, StreamConnection)
+        sink = export_sink(context, connection, export, admission.key.id)
+    connection.on_lost = partial(_lost, sink, leave)
     reader, pacer = held.reader, held.pacer
     subscription = Subscription(
         interest,
-        connection,
+        sink,
         admission.key.id,
         begin.offset,
         until=until,
         limit=query.limit,
-        skip_gaps=query.skip_gaps,
+        # A body without a place for a gap must not go on behind one.
+        skip_gaps=query.skip_gaps and not wire.fixed_view,
         address=access.address or None,
         pacer=pacer if reader is None else reader.pacer.limited_by(pacer),
         place=held.place,
         consumer=reader,
     )
-    connection.write(head + notice + greeting)
-    access.action, access.transport = OPENED, wire.name
+    if export is None:
+        connection.write(head + notice + greeting)
+    else:
+        connection.write(head)
+        sink.write(notice + greeting)
+    if isinstance(sink, ExportSink):
+        sink.subscription = subscription
+    access.action, access.transport = OPENED, wire.name if export is None else export.transport
     access.begin = access.end = begin.offset
     access.behind = distance(begin.offset, context.log.head)
     context.access_log.log(access)
@@ -255,3 +272,10 @@ async def _take(
         connection.data_received(said)
     if closed:
         connection.eof_received()
+
+
+def _lost(sink: StreamSink | ExportSink, leave: Callable[[], None]) -> None:
+    """Note that a connection is lost, before its stream is told."""
+    leave()
+    if isinstance(sink, ExportSink):
+        sink.lost()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE
+from gateway.formats.csv import CSV_TYPE
 from gateway.http.console.routes import CONSOLE_ROUTES
 from gateway.http.openapi.parts import (
     JSON,
@@ -88,12 +89,19 @@ _PREFER: Schema = {
 _STREAMED = says(
     "The stream. SSE: `id` is the cursor, `data` an event as JSON; named events `caught-up`, "
     "`gap`, `notice` and `end`. NDJSON: an event per line; lines with a `type` are `bookmark`, "
-    "`gap`, `notice` and `end`.",
+    "`gap`, `notice` and `end`. CSV, with `follow=false` alone: a line of names, and a row per "
+    "event; the last chunk is missing unless it is whole.",
     TEXT,
     "text/event-stream",
     NDJSON,
     "text/plain",
-    headers=headers(Audit_Cursor="Where the stream begins."),
+    CSV_TYPE,
+    headers=headers(
+        Audit_Cursor="Where the stream begins.",
+        Content_Disposition="With `follow=false`: the name of the file.",
+        Audit_Gap="With CSV: the gap that it begins with, as JSON.",
+        Audit_Notice="With CSV: the notice, as JSON.",
+    ),
 )
 _UPGRADED = says(
     "WebSocket (RFC 6455). Without a subprotocol a text frame is an event. With `audit.v1` and "
@@ -167,14 +175,15 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/events", events.pull, ("pull",), "pull", "A page of events.",
           {200: says(
               "A page. As NDJSON: an event per line; a first line with `\"type\":\"gap\"` if "
-              "there is a gap.",
+              "there is a gap. As CSV: a line of names, and a row per event.",
               headers=headers(Audit_Cursor="But for JSON: the page's cursor.",
                               Audit_Has_More="But for JSON: `true` or `false`.",
-                              Audit_Gap="With a batch of CloudEvents: the gap as JSON, if any.",
-                              Audit_Notice="With a batch of CloudEvents: the notice, if any."),
+                              Audit_Gap="With CSV or a batch of CloudEvents: the gap as JSON.",
+                              Audit_Notice="With CSV or a batch of CloudEvents: the notice.",
+                              Content_Disposition="With CSV: the name of the file."),
               content={JSON: {"schema": named("Page")}, NDJSON: {"schema": named("Event")},
                        BATCH_TYPE: {"schema": listed({"type": "object"})},
-                       "text/plain": {"schema": TEXT}})},
+                       "text/plain": {"schema": TEXT}, CSV_TYPE: {"schema": TEXT}})},
           problems=(406, 409, 410), tag="events",
           parameters=query(PAGE, limit={"schema": PAGE_LIMIT})),
     # Ids may contain slashes.

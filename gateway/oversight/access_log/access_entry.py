@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.keys.change import key_urn
-from gateway.access.usage.access import INGESTED, OPENED, Access
+from gateway.access.usage.access import INGESTED, OPENED, Access, ExportedFile
 from gateway.clock import format_time
 from gateway.cursor import earlier, format_cursor, later
 from gateway.event import Draft
@@ -154,6 +154,8 @@ class AccessEntry:
                 {"after": format_cursor(epoch, begin), "to": format_cursor(epoch, end)}
                 for begin, end in self._ranges
             ]
+        if first.export is not None and self.count == 1:
+            data.update(_exported(first.export, epoch))
         if self._duplicates:
             data["duplicates"] = self._duplicates
         if self._seconds:
@@ -216,3 +218,14 @@ class AccessEntry:
         cramped = self.size > _MOST_CHARACTERS - MOST_PARAMETERS
         self.crowded = self.crowded or (asked and (last or cramped))
         return True
+
+
+def _exported(file: ExportedFile, epoch: str) -> dict[str, Any]:
+    """What a record says of a file, by which it can be traced."""
+    ends = {"first": file.first, "last": file.last} if file.first else {}
+    return {
+        **{name: format_cursor(epoch, offset) for name, offset in ends.items()},
+        "bytes": file.size,
+        "sha256": file.sha256,
+        "complete": file.complete,
+    }

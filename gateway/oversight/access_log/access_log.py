@@ -285,4 +285,6 @@ def _identity(access: Access) -> Identity:
         address_subject(address) if key is None else address,
         access.attempted,
         access.route,
+        # Each file is traced by itself.
+        "" if access.export is None else access.request_id,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.access.keys.key_store import NotesOfKeys
-from gateway.access.usage.access import CLOSED, Access
+from gateway.access.usage.access import CLOSED, EXPORTED, Access
 from gateway.cursor import distance
 from gateway.oversight.detection.finding import REQUEST_VOLUME, VOLUME
 from gateway.oversight.detection.minute_counts import MinuteCounts
@@ -38,7 +38,7 @@ class VolumeDetector:
             return
         if moved > 0:
             self._events.count(key.id, moved)
-        if access.action != CLOSED:
+        if access.action not in (CLOSED, EXPORTED):
             # Refused or not, with events or without.
             self._requests.count(key.id, access.times)
         if key.predecessor:

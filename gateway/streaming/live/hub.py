@@ -30,7 +30,14 @@ from gateway.streaming.live.matching import Matching
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import State, Subscription
 from gateway.streaming.live.totals import Totals
-from gateway.wire.framing import CLIENT_CLOSED, CLIENT_GONE, LIFETIME_REACHED, OVERTAKEN, End
+from gateway.wire.framing import (
+    CLIENT_CLOSED,
+    CLIENT_GONE,
+    LIFETIME_REACHED,
+    NOT_GRANTED,
+    OVERTAKEN,
+    End,
+)
 
 
 class Hub:
@@ -148,6 +155,9 @@ class Hub:
         """Change the view of a stream from its position on; nothing that it hides is delivered."""
         if subscription.state is State.ENDED:
             return
+        if subscription.interest.wire.fixed_view:
+            self.end(subscription, NOT_GRANTED)
+            return
         if subscription.state is State.LIVE:
             self._leave(subscription)
         subscription.interest = subscription.interest.with_view(view)
@@ -181,7 +191,7 @@ class Hub:
             return
         if subscription.state is State.LIVE:
             self._leave(subscription)
-        subscription.state = State.ENDED
+        subscription.state, subscription.end = State.ENDED, end
         if subscription.task is not None:
             subscription.task.cancel()
         self.totals.ends[str(end.code) if end is not None else CLIENT_GONE] += 1

@@ -27,7 +27,7 @@ from gateway.access.usage.access import Access
 from gateway.streaming.live.cost_backoff import CostBackoff
 from gateway.streaming.live.delivery_pacer import Pacer
 from gateway.streaming.live.interest import Interest
-from gateway.wire.framing import COMPLETE
+from gateway.wire.framing import COMPLETE, End
 
 _NUMBERS = itertools.count(1)
 
@@ -123,10 +123,10 @@ class Subscription:
     """State of one stream. Only the hub and its replay change it."""
 
     __slots__ = (
-        "address", "caught_up", "consumer", "costly", "counted", "cursor", "ends_at", "interest",
-        "joined_at", "joined_bytes", "key_id", "limit", "number", "opened", "pacer", "place",
-        "sent", "sent_bytes", "shard", "sink", "skip_gaps", "state", "task", "until",
-        "when_complete",
+        "address", "caught_up", "consumer", "costly", "counted", "cursor", "end", "ends_at", "first",
+        "interest", "joined_at", "joined_bytes", "key_id", "last", "limit", "number", "opened",
+        "pacer", "place", "sent", "sent_bytes", "shard", "sink", "skip_gaps", "state", "task",
+        "until", "when_complete",
     )  # fmt: skip
 
     def __init__(
@@ -168,7 +168,11 @@ class Subscription:
         # None for most streams, whose filters never cost too much to be live.
         self.costly: CostBackoff | None = None
         self.state = State.REPLAYING
+        # How it was ended; None: by its peer, or not yet.
+        self.end: End | None = None
         self.caught_up = False
+        # Offsets of the first event and of the last one that were written while it replayed.
+        self.first = self.last = 0
         # Events, and bytes of them, written before it joined its shard; and the shard's then.
         self.sent = 0
         self.joined_at = 0

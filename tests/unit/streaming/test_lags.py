@@ -12,12 +12,15 @@ from gateway.clock import format_rfc3339
 from gateway.delivery.running.stream import OUTBOUND
 from gateway.event import Event
 from gateway.filters.scope import Scope
+from gateway.formats.csv import CsvOptions
+from gateway.formats.registry import NATIVE
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.lags import MOST_AT_ONCE, STALLED_SECONDS
 from gateway.streaming.live.stream_timings import StreamTimings
 from gateway.streaming.live.subscription import Subscription
 from gateway.streaming.live.totals import Totals
+from gateway.wire.csv_body import CsvBody
 from gateway.wire.framing import CLIENT_GONE, KEY_REVOKED, RESTART, TRANSPORTS, Wire
 from gateway.wire.http_body import NDJSON, NDJSON_PLAIN, SSE, SSE_PLAIN
 from gateway.wire.websocket_writer import PLAIN, SUBPROTOCOLS
@@ -273,7 +276,7 @@ async def test_streams_are_counted_by_transport_and_their_ends_by_code(hub: Hub)
     streams = [join(hub, wire)[1] for wire in (SSE, SSE_PLAIN, PLAIN, SUBPROTOCOLS["audit.v1"])]
     totals = hub.totals
     assert {name: one.open for name, one in totals.transports.items()} == {
-        "sse": 2, "ndjson": 0, "websocket": 1, "audit.v1": 1, "audit.v1.batch": 0,
+        "sse": 2, "ndjson": 0, "csv": 0, "websocket": 1, "audit.v1": 1, "audit.v1.batch": 0,
         "destination": 0,
     }  # fmt: skip
     for stream, end in zip(streams, (KEY_REVOKED, RESTART, KEY_REVOKED), strict=False):
@@ -287,9 +290,10 @@ async def test_streams_are_counted_by_transport_and_their_ends_by_code(hub: Hub)
 
 
 def test_every_wire_belongs_to_a_transport_and_every_transport_has_one() -> None:
-    wires = (SSE, SSE_PLAIN, NDJSON, NDJSON_PLAIN, PLAIN, *SUBPROTOCOLS.values(), OUTBOUND)
+    csv = CsvBody(CsvOptions(), NATIVE)
+    wires = (SSE, SSE_PLAIN, NDJSON, NDJSON_PLAIN, csv, PLAIN, *SUBPROTOCOLS.values(), OUTBOUND)
     assert [wire.transport for wire in wires] == [
-        "sse", "sse", "ndjson", "ndjson", "websocket", "audit.v1", "audit.v1.batch",
+        "sse", "sse", "ndjson", "ndjson", "csv", "websocket", "audit.v1", "audit.v1.batch",
         "destination",
     ]  # fmt: skip
     assert {wire.transport for wire in wires} == set(TRANSPORTS)
