@@ -46,7 +46,7 @@ _BOTH = (
 )  # fmt: skip
 _CONSUMER = ("consumer", "ack", "takeover", "selection")
 STREAM = (*_BOTH, *RESUME, "follow", *_CONSUMER, *CSV)
-PAGE = (*_BOTH, "order", "before", "follow", *_CONSUMER, "wait", *CSV)
+PAGE = (*_BOTH, "order", "before", "follow", *_CONSUMER, *CSV, "wait")
 CONSUMER = ("key",)
 BY_ID = ("tenant", "format", "around")
 INGEST = ("content", "on_invalid")
