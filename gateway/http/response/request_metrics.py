@@ -24,7 +24,7 @@ REFUSALS = (
     "maker_ended", "basic_needs_tls", "origin_not_allowed", "cursor_expired", "cursor_unknown",
     "rate_limited", "key_throttled", "quota_exhausted", "filter_share_used_up",
     "too_many_connections", "too_many_streams", "too_many_bytes_in_flight", "busy",
-    "beyond_lookback",
+    "beyond_lookback", "hidden_by_mask",
     OTHER,
 )  # fmt: skip
 _REFUSED = (401, 403, 410, 429)
