@@ -123,10 +123,10 @@ class Subscription:
     """State of one stream. Only the hub and its replay change it."""
 
     __slots__ = (
-        "address", "caught_up", "consumer", "costly", "counted", "cursor", "end", "ends_at", "first",
-        "interest", "joined_at", "joined_bytes", "key_id", "last", "limit", "number", "opened",
-        "pacer", "place", "sent", "sent_bytes", "shard", "sink", "skip_gaps", "state", "task",
-        "until", "when_complete",
+        "address", "caught_up", "consumer", "costly", "counted", "cursor", "end", "ends_at",
+        "first", "interest", "joined_at", "joined_bytes", "key_id", "last", "limit", "number",
+        "opened", "pacer", "place", "sent", "sent_bytes", "shard", "sink", "skip_gaps", "state",
+        "task", "until", "when_complete",
     )  # fmt: skip
 
     def __init__(
