@@ -7,7 +7,8 @@ from aiohttp import web
 from gateway.errors import NotFound
 from gateway.http.console.assets import Asset, console
 from gateway.http.request.context import CONTEXT
-from gateway.http.response.accept import accepts_gzip, best_kind
+from gateway.http.response.accept import best_kind
+from gateway.http.response.coding import chosen_coding
 
 _HTML = "text/html"
 _YEAR_SECONDS = 365 * 24 * 3600
@@ -53,6 +54,6 @@ async def asset(request: web.Request) -> web.Response:
         "Content-Type": found.content_type,
         "Vary": "Accept-Encoding",
     }
-    if found.gzipped is not None and accepts_gzip(request):
+    if found.gzipped is not None and chosen_coding(request, ("gzip",)):
         return web.Response(body=found.gzipped, headers={**headers, "Content-Encoding": "gzip"})
     return web.Response(body=found.content, headers=headers)

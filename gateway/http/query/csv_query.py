@@ -11,10 +11,8 @@ CSV = ("columns", "bom", "raw")
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def csv_options(values: Mapping[str, Sequence[str]]) -> CsvOptions | None:
-    """Options of CSV; None where none is given. Columns may be one value, or several."""
-    if values.keys().isdisjoint(CSV):
-        return None
+def csv_options(values: Mapping[str, Sequence[str]]) -> CsvOptions:
+    """Options of CSV. Columns may be one value, or several."""
     options = CsvOptions(bom=_flag(values, "bom"), raw=_flag(values, "raw"))
     if "columns" not in values:
         return options

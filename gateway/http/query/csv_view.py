@@ -53,10 +53,10 @@ def csv_body(query: Query, view: View, *, chunked: bool) -> CsvBody:
     return CsvBody(*csv_of(query, view))
 
 
-def refuse_csv_options(query: Query) -> None:
-    """Raise `InvalidRequest` if an answer that is no CSV is asked to be written as one."""
-    if query.csv is not None:
-        raise InvalidRequest(
-            "columns, bom and raw are about CSV; send Accept: text/csv with them",
-            parameter="columns",
-        )
+def not_csv() -> InvalidRequest:
+    """Refusal of options of CSV for an answer that is none."""
+    return InvalidRequest(
+        "columns, bom and raw are about CSV; send Accept: text/csv with them (a stream has to end, "
+        "with follow=false)",
+        parameter="columns",
+    )

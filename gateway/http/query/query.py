@@ -290,7 +290,7 @@ def _query(
         wait=wait,
         format=_format(values),
         text=parse_text(one(values, "text"), one(values, "text_in")),
-        csv=csv_options(values),
+        csv=None if values.keys().isdisjoint(CSV) else csv_options(values),
     )
 
 

@@ -30,7 +30,7 @@ from gateway.formats.csv import CSV_TYPE
 from gateway.http.connection.address import is_secure
 from gateway.http.connection.web_origin import parse_origin
 from gateway.http.credentials.token import offered_subprotocols, offered_ticket
-from gateway.http.query.csv_view import csv_body, refuse_csv_options
+from gateway.http.query.csv_view import csv_body, not_csv
 from gateway.http.query.position import Begin
 from gateway.http.query.query import RESUME, Query, pairs_of_body, parse_stream
 from gateway.http.query.values import Pairs
@@ -120,8 +120,8 @@ async def _over_http(request: web.Request, coming: Awaitable[Opening]) -> Stream
             "a stream comes as text/event-stream, application/x-ndjson, or over a WebSocket; as "
             "text/csv with follow=false only, as a file has an end"
         )
-    if kind != CSV_TYPE:
-        refuse_csv_options(query)
+    if query.csv is not None and kind != CSV_TYPE:
+        raise not_csv()
     choose = wires.sse if kind == _KINDS[0] else wires.lines
     wire: HttpBody = choose(format, chunked=chunked)
     export: ExportPlan | None = None
@@ -155,7 +155,8 @@ async def _over_websocket(request: web.Request) -> StreamRequest:
     opening = await _admit(request)
     accept, subprotocol = _accept_key(request), _subprotocol(request)
     query = parse_stream(opening.pairs, None, request.app[CONTEXT].clock.now())
-    refuse_csv_options(query)
+    if query.csv is not None:
+        raise not_csv()
     wires = request.app[CONTEXT].wires
     wire = _websocket_wire(wires, query.format, subprotocol)
     if query.consumer is not None and subprotocol not in SUBPROTOCOLS:

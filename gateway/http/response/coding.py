@@ -87,8 +87,8 @@ def compressed(body: bytes, coding: str) -> bytes:
     return made.feed(body) + made.finish()
 
 
-def chosen_coding(request: web.Request) -> str | None:
-    """The coding that `Accept-Encoding` prefers; None for the body as it is.
+def chosen_coding(request: web.Request, offered: tuple[str, ...] = CODINGS) -> str | None:
+    """The coding that `Accept-Encoding` prefers of those offered; None for the body as it is.
 
     On equal quality zstd precedes gzip. As it is, a body is sent only where that is named as better
     than a coding, or where there is no coding left.
@@ -99,7 +99,7 @@ def chosen_coding(request: web.Request) -> str | None:
         wanted[name.removeprefix("x-")] = quality(parameters)
     others = wanted.get("*", 0.0)
     best, chosen = wanted.get("identity", 0.0), None
-    for coding in CODINGS:
+    for coding in offered:
         here = wanted.get(coding, others)
         # The body as it is gives way on equal quality, as it is larger.
         if here > best or (here == best and chosen is None and here > 0):

@@ -20,7 +20,7 @@ from gateway.formats.csv import CSV_TYPE, CsvOptions, csv_head
 from gateway.formats.registry import NATIVE
 from gateway.http.pages.around import Around, events_around
 from gateway.http.pages.search import PageSearch
-from gateway.http.query.csv_view import csv_of, refuse_csv_options
+from gateway.http.query.csv_view import csv_of, not_csv
 from gateway.http.query.query import parse_by_id, parse_page
 from gateway.http.request.access_logging import log_out_of_scope, log_query
 from gateway.http.request.admission import Admission
@@ -69,8 +69,8 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
     options = CsvOptions()
     if kind == CSV_TYPE:
         options, format = csv_of(query, bound)
-    else:
-        refuse_csv_options(query)
+    elif query.csv is not None:
+        raise not_csv()
     stream_query = StreamQuery(query.wanted, bound, query.condition)
     notice = log_query(access, request.query.items(), query, view)
     consumed: ConsumerPage | None = None
