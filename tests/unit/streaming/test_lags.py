@@ -294,6 +294,6 @@ def test_every_wire_belongs_to_a_transport_and_every_transport_has_one() -> None
     wires = (SSE, SSE_PLAIN, NDJSON, NDJSON_PLAIN, csv, PLAIN, *SUBPROTOCOLS.values(), OUTBOUND)
     assert [wire.transport for wire in wires] == [
         "sse", "sse", "ndjson", "ndjson", "csv", "websocket", "audit.v1", "audit.v1.batch",
-        "destination",
+        "audit.v1", "destination",
     ]  # fmt: skip
     assert {wire.transport for wire in wires} == set(TRANSPORTS)
