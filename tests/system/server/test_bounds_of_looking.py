@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from gateway_client import event
 from gateways import Gateway, Start, StoppedClock
+from open_streams import open_stream
 
 from gateway.looking.looks import FREE_OFFSETS
-from tests.support.machine_time import eventually, patience
+from tests.support.loop_stops import longest_stop
+from tests.support.machine_time import eventually, patience, slowness
 
 EVENTS = 300
 NOTHING = {"tenant": "nobody"}
@@ -176,3 +178,24 @@ async def test_a_page_that_waits_for_events_holds_no_place(start: Start) -> None
     assert not gateway.context.looks._taken
     await gateway.send(event(id="it", tenant="nobody"))
     assert [one["id"] for one in (await waiting)["events"]] == ["it"]
+
+
+async def test_four_looks_hold_the_loop_for_moments_only_and_live_streams_go_on(
+    start: Start,
+) -> None:
+    gateway = await long_log(start)
+    keys = [await gateway.reader_key(fields={"mask": ["actor.name"]}) for _ in range(4)]
+    stream = await open_stream(gateway, "ndjson", category="live")
+    params = {"text": "nowhere", "order": "desc"}
+    looks = asyncio.gather(*(gateway.pull(key, **params) for key in keys))
+
+    async def beside() -> None:
+        for number in range(10):
+            await gateway.send(event(id=f"live{number}", category="live"))
+            assert (await stream.event())["id"] == f"live{number}"
+        pages = await looks
+        assert all(page["events"] == [] for page in pages)
+
+    _, milliseconds = await longest_stop(beside())
+    # Of the processor. One slice takes 2 ms; the test itself works in the same loop.
+    assert milliseconds < 50 * slowness()
