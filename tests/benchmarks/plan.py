@@ -22,6 +22,7 @@ from tests.benchmarks import (
     masks,
     mixed,
     postgres,
+    protocol_bodies,
     sources,
 )
 from tests.benchmarks.gateway import Gateway
@@ -359,6 +360,10 @@ def _sources(run: Run) -> Measurements:
         *((name, partial(sources.cost, name, seconds, turns)) for name in sources.SAMPLES),
         ("rows of a table", partial(sources.row_cost, seconds, turns)),
         ("OTLP as protobuf", partial(sources.otlp_cost, seconds, turns)),
+        *(
+            (shape, partial(sources.protocol_cost, shape, seconds, turns))
+            for shape in protocol_bodies.SHAPES
+        ),
     ]
 
 

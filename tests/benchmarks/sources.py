@@ -21,6 +21,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeL
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from gateway.clock import SystemClock
+from gateway.event import Draft
 from gateway.http.receivers.log_mapping import LogMapping
 from gateway.ingest.decode import decode_event
 from gateway.ingest.mapping.definition import SourceDefinition, paths_of
@@ -31,6 +32,7 @@ from gateway.ingest.sources.catalog import Sources, make_source, shipped
 from gateway.ingest.sources.row_mapping import RowMapping
 from gateway.ingest.sources.source import ANYBODY, Mapped
 from gateway.scheduling.loop_work import LoopWork
+from tests.benchmarks import protocol_bodies
 
 _SAMPLES = Path(__file__).parents[2] / "gateway" / "cli" / "samples"
 SAMPLES = {
@@ -215,6 +217,22 @@ def otlp_cost(seconds: float, rounds: int) -> dict[str, Any]:
     whole = _compared("OTLP as protobuf", works, seconds, rounds)
     each = {name: whole[name] / len(records) for name in ("mapped_us", "native_us")}
     return {**whole, **each, "least": 0.4}
+
+
+def protocol_cost(shape: str, seconds: float, rounds: int) -> dict[str, Any]:
+    """Microseconds of a record in a body of HEC or bulk, and of the same event in the native
+    form."""
+    protocol, records = protocol_bodies.shapes(200)[shape]
+    body = protocol.body_of(records)
+    events = [b"{" + one.draft.tail for one in protocol.mapped(body)]
+    assert len(events) == len(records)
+
+    def decode(bodies: list[bytes]) -> list[Draft]:
+        return [decode_event(event, _NO_IDS) for event in bodies]
+
+    works = {"mapped": _Work(protocol.mapped, [body]), "native": _Work(decode, [events])}
+    whole = _compared(shape, works, seconds, rounds)
+    return {**whole, **{name: whole[name] / len(records) for name in ("mapped_us", "native_us")}}
 
 
 def _attributes(members: dict[str, str]) -> list[KeyValue]:
