@@ -132,7 +132,7 @@ ALLOWED = {
         "delivery http/response http/query fleet"
     ),
     "http/console": (
-        "access/credentials access/grants access/keys access/usage access/policy "
+        "filters access/credentials access/grants access/keys access/usage access/policy "
         "access/administration oversight/review http/response http/query http/request "
         "http/credentials http/openapi"
     ),

@@ -122,7 +122,7 @@ def _reaches(
         # Grants are about the value, selectors about the pseudonym in its place.
         shown_at = _HIDDEN_AS.get(name)
         wanted = [ANY] if shown_at and masks.hides(shown_at) else asked[name]
-        found = list(_granted(name, wanted, granted, allowed.reserved))
+        found = list(common_patterns(name, wanted, granted, allowed.reserved))
         if not found:
             return False
         parts.append(found)
@@ -139,8 +139,10 @@ def _reaches(
     )
 
 
-def _granted(name: str, asked: list[str], granted: list[str], reserved: bool) -> Iterator[str]:
-    """Patterns for values that are both asked for and granted."""
+def common_patterns(
+    name: str, asked: list[str], granted: list[str], reserved: bool
+) -> Iterator[str]:
+    """Patterns for values of a member that are both asked for and granted."""
     separator = SEPARATORS[name]
     for pattern in granted:
         bounded = name == "category" and not reserved and begins_with_wildcard(pattern)

@@ -11,13 +11,15 @@ from gateway.access.credentials.session import csrf_token
 from gateway.access.credentials.ticket import PREFIX, Ticket
 from gateway.access.grants.grant import ACTIONS
 from gateway.access.keys.key import Key
-from gateway.access.policy.attributed_grant import grants_of_key
+from gateway.access.policy.attributed_grant import AttributedGrant, grants_of_key
 from gateway.access.policy.decision import Allowed
+from gateway.access.policy.narrowing import narrowed
 from gateway.access.usage.access import Access
 from gateway.clock import format_time
 from gateway.errors import Unauthorized
+from gateway.filters.scope import Scope
 from gateway.http.credentials.cookie import session_secret
-from gateway.http.query.query import refuse_unknown
+from gateway.http.query.query import parse_stream, refuse_unknown
 from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.stream_access import read_ticket_of
@@ -26,6 +28,7 @@ from gateway.http.response.answers import MeAnswer, TicketParameters
 from gateway.http.response.problem import json_response
 from gateway.oversight.review.document import Facts, as_json
 
+_OF_TICKETS = "stream"
 _TICKET = re.compile(rf"bearer\s+({PREFIX}\S+)\s*", re.IGNORECASE | re.ASCII)
 
 
@@ -38,12 +41,18 @@ async def me(request: web.Request) -> Answer:
     else:
         key, session = await context.admission.identify_key(request, ticket.key_id), None
     refuse_unknown(request.query, ())
-    made = await _about(context, key, request[CURRENT_ACCESS])
+    wanted = None
+    if ticket is not None:
+        wanted = parse_stream(ticket.parameters, None, context.clock.now()).wanted
+    made = await _about(context, key, request[CURRENT_ACCESS], wanted)
     if session is not None:
         made.csrf = csrf_token(session_secret(request) or "")
     if ticket is not None:
         made.kind, made.expires_at = "ticket", format_time(ticket.expires_at)
-        made.actions = [one for one in made.actions if one == "stream"]
+        made.actions = [one for one in made.actions if one == _OF_TICKETS]
+        # A browser of somebody else may hold it: nothing of the key but what its stream reaches.
+        made.name = made.purpose = made.owner = ""
+        made.limits, made.streams = {}, 0
         made.parameters = [TicketParameters(*pair) for pair in ticket.parameters]
     return json_response(made)
 
@@ -61,9 +70,14 @@ def _ticket_of(request: web.Request, context: Context) -> Ticket | None:
     return ticket
 
 
-async def _about(context: Context, key: Key, access: Access) -> MeAnswer:
+async def _about(context: Context, key: Key, access: Access, wanted: Scope | None) -> MeAnswer:
+    """What is told of a key; of what its ticket asks for alone, if that is given."""
     now = context.clock.now()
     grants = grants_of_key(key, await grants_by_role(context.key_store))
+    if wanted is not None:
+        reached = [narrowed(one.grant, _OF_TICKETS, wanted) for one in grants]
+        found = [one for one in reached if one is not None]
+        grants = tuple(AttributedGrant(one, "", number) for number, one in enumerate(found, 1))
     document = as_json(Facts(key=key, grants=grants, now=now))
     decide = context.admission.decide
     return MeAnswer(

@@ -83,6 +83,34 @@ async def test_a_ticket_is_told_of_its_stream_and_stays_to_be_used(gateway: Gate
     answer.problem(401, "invalid_ticket")
 
 
+async def test_a_ticket_is_told_nothing_of_its_key_but_what_its_stream_reaches(
+    gateway: Gateway,
+) -> None:
+    key = await gateway.mint(
+        {"actions": ["stream", "pull"], "categories": ["**"], "tenants": ["acme", "globex"],
+         "fields": {"mask": ["actor.name"]}},
+        {"actions": ["stream"], "categories": ["billing"], "tenants": ["globex"],
+         "fields": {"mask": ["reason"]}},
+        {"actions": ["keys.admin"], "categories": ["**"]},
+        name="secret name", purpose="secret purpose", owner="secret owner",
+        limits={"requests_per_second": 1000},
+    )  # fmt: skip
+    body = {"tenant": "acme", "category": "auth.*", "min_severity": 3}
+    ticket = (await gateway.post("/v1/tickets", json=body, key=key)).json()["ticket"]
+    told = await me(gateway, None, Authorization=f"Bearer {ticket}")
+    [grant] = told["grants"]
+    assert grant["grant"]["actions"] == ["stream"]
+    assert grant["grant"]["tenants"] == ["acme"]
+    assert grant["grant"]["categories"] == ["auth.*"]
+    assert grant["grant"]["min_severity"] == 3
+    assert told["masks"] == ["actor.name"]
+    assert (told["limits"], told["streams"]) == ({}, 0)
+    assert not {"globex", "secret", "billing"} & {*str(told).replace("'", " ").split()}
+    reserved = (await gateway.post("/v1/tickets", json={"category": "gateway.**"}, key=key)).json()
+    told = await me(gateway, None, Authorization=f"Bearer {reserved['ticket']}")
+    assert told["grants"] == []
+
+
 async def test_tickets_that_are_over_and_keys_that_have_ended_are_told_nothing(
     start: Start,
 ) -> None:
