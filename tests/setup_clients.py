@@ -3,7 +3,7 @@ there.
 
     python tests/setup_clients.py
 
-Node and npm come with the development packages of Python, the two Node packages
+Node and npm come with the development packages of Python, the Node packages
 from npm, at the versions of tests/system/clients/package.json. curl, Chromium, nginx,
 HAProxy, libfaketime and openssl are Debian's: installed here when run as root, without starting
 a service, asked for otherwise. With nginx comes Nchan, for the benchmarks. Nothing is said when

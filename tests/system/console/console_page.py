@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.setup_clients import CLIENTS
 from tests.support.machine_time import patience
 from tests.system.clients.browser import Page
 
+_AXE = CLIENTS / "node_modules" / "axe-core" / "axe.min.js"
+# Sizes and schemes in which pages are looked at.
+LOOKS = ({"width": 1280, "height": 800}, {"width": 360, "height": 740, "dark": True})
 # Named by its text, its label, or what it is described as, like a person would.
 _FIND = """
 (kind, name) => {
@@ -76,7 +80,9 @@ class ConsolePage(Page):
         while not (value := await self.evaluate(script)):
             if time.monotonic() - began > patience(10):
                 text = await self.evaluate("document.body.innerText")
-                raise AssertionError(f"never {what or script}; the page says:\n{text[:3000]}")
+                raise AssertionError(
+                    f"never {what or script}; the page says:\n{text[:3000]}\n{self.complaints()}"
+                )
             await self.evaluate(f"new Promise((go) => setTimeout(go, {1000 * _POLL_SECONDS}))")
         return value
 
@@ -121,6 +127,24 @@ class ConsolePage(Page):
         await self.fill("Provisioning key", key)
         await self.click("Sign in")
         await self.sees("Sign out")
+
+    async def accessible(self, name: str) -> None:
+        """Fail if axe finds a breach of WCAG 2.2 AA, in a large light page or a small dark one, or
+        if a small one scrolls sideways. Screenshots are called by `name`."""
+        await self.evaluate(_AXE.read_text() + "; true")
+        for look in LOOKS:
+            await self.look(**look)
+            await self.shoot(f"{name}-{look['width']}")
+            found = await self.evaluate(
+                "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa']})"
+                ".then(({violations}) => violations.map(({id, help, nodes}) => ({id, help,"
+                " nodes: nodes.slice(0, 3).map(({html, failureSummary}) =>"
+                " html + failureSummary)})))"
+            )
+            assert found == [], json.dumps(found, indent=1)[:3000]
+            wide = await self.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, f"{name}: {wide} px too wide at {look['width']}"
+        await self.look()
 
     async def shoot(self, name: str) -> None:
         """Keep a screenshot, if somebody wants to look at them."""

@@ -45,6 +45,7 @@ export function Live({ query }) {
       },
       state: (name, detail) => setState({ name, detail }),
     });
+    setState({ name: "away", detail: "" });
     setHeld(null);
     setOpen(null);
     return () => {
