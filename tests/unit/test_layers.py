@@ -142,7 +142,7 @@ ALLOWED = {
     ),
     "http/routes": (
         "settings filters formats wire access/credentials access/grants access/keys access/usage "
-        "access/policy access/limits access/administration log ingest streaming/live "
+        "access/policy access/limits access/administration log looking ingest streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection oversight "
         "oversight/review delivery http/response http/connection http/query http/request "
         "http/exports http/pages http/intake http/receivers http/openapi http/console fleet"

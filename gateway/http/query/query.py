@@ -22,18 +22,18 @@ from gateway.filters.scope import Scope
 from gateway.formats.csv import CsvOptions
 from gateway.formats.names import FORMAT_NAMES
 from gateway.http.query.csv_query import CSV, csv_options
-from gateway.http.query.range import (
-    OPEN,
+from gateway.http.query.range import OPEN, Ending, ending_of
+from gateway.http.query.values import (
     POSITION,
-    Ending,
+    Pairs,
     Position,
-    ending_of,
+    collect,
+    flag,
+    number,
+    one,
     position_of,
-    refuse_following,
     until_of,
 )
-from gateway.http.query.values import Pairs, collect, flag, number, one
-from gateway.looking.condition import Condition, condition_of
 from gateway.looking.text import TextQuery, parse_text
 from gateway.oversight.detection.finding import SIGNALS, STATES
 from gateway.streaming.consumers.options import ACK_MODES
@@ -108,19 +108,15 @@ class Query(msgspec.Struct, frozen=True):
     ending: Ending = OPEN
     csv: CsvOptions | None = None
 
-    @property
-    def condition(self) -> Condition | None:
-        """Condition on the content of events."""
-        return condition_of(self.filter, self.text)
-
 
 def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
     """Query of a stream; `Last-Event-ID` overrides the begin in the URL.
 
     The parameters may come from a body, or from a ticket of another version.
     """
+    pairs = list(pairs)
+    refuse_unknown([name for name, _ in pairs], STREAM)
     values = collect(pairs)
-    refuse_unknown(values, STREAM)
     # Checked even if overridden: the begin must not depend on whether the stream is resumed.
     position = begin = position_of(values, now, default="now")
     resumes = [text for name in RESUME if (text := one(values, name))]
@@ -131,13 +127,12 @@ def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:
         position = Position(after=parse_cursor(resume))
     limit = number(values, "limit", 1, 2**53)
     follow = flag(values, "follow", True)
-    if follow:
-        refuse_following(values)
+    until = until_of(values, begin, now, follow=follow)
     query = _query(values, position, limit, follow=follow, wait=0)
     return msgspec.structs.replace(
         query,
         consumer=_consumer(values, resumed=bool(resume)),
-        ending=Ending(until_of(values, begin, now)),
+        ending=Ending(until),
     )
 
 

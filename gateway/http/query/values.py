@@ -1,14 +1,28 @@
-"""Values of parameters: each is given once, or its repetition is refused."""
+"""Values of parameters, each given once, and the begin and the end that they say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
 
 from gateway.clock import parse_duration, parse_rfc3339
+from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
 
 Pairs = Iterable[tuple[str, str]]
 Values = dict[str, list[str]]
+POSITION = ("after", "since", "from")
+_CLOCKS_APART_SECONDS = 60
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Begin: after a cursor, at a time (microseconds since 1970), or at an end of the log."""
+
+    after: tuple[str, int] | None = None
+    since: int | None = None
+    start: Literal["start", "now"] = "now"
 
 
 def collect(pairs: Pairs) -> Values:
@@ -63,3 +77,49 @@ def moment(name: str, text: str, now: float) -> int:
         raise InvalidRequest(
             f"{name}: {error}, or a duration such as 15m (write `+` as %2B)", parameter=name
         ) from None
+
+
+def position_of(values: Values, now: float, *, default: Literal["start", "now"]) -> Position:
+    """Begin of a read; `default` is the end of the log at which it begins without parameters."""
+    given = [name for name in POSITION if name in values]
+    if len(given) > 1:
+        raise InvalidRequest(f"send only one of {' and '.join(given)}", parameter=given[1])
+    after = one(values, "after")
+    if after is not None:
+        return Position(after=parse_cursor(after))
+    since = one(values, "since")
+    if since is not None:
+        time = moment("since", since, now)
+        if time > (now + _CLOCKS_APART_SECONDS) * 1_000_000:
+            # A stream that begins now would show earlier events.
+            raise InvalidRequest("since: this time is still to come", parameter="since")
+        return Position(since=time)
+    start = one(values, "from")
+    if start is None:
+        start = default
+    if start == "start":
+        return Position(start="start")
+    if start == "now":
+        return Position(start="now")
+    raise InvalidRequest("from: start or now", parameter="from")
+
+
+def until_of(values: Values, position: Position, now: float, *, follow: bool = False) -> int | None:
+    """Time before which events are wanted; None if it is not given. Raises `InvalidRequest` if
+    nothing can lie before it, or if the read follows the log."""
+    text = one(values, "until")
+    if text is None:
+        return None
+    if follow:
+        raise InvalidRequest(
+            "until: a stream that follows the log has no end; send follow=false for the events "
+            "that are there now, or leave until out",
+            parameter="until",
+        )
+    until = moment("until", text, now)
+    if position.since is not None and until <= position.since:
+        raise InvalidRequest(
+            "until: this is not later than since, so that nothing lies between them",
+            parameter="until",
+        )
+    return until

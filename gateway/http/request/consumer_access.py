@@ -18,7 +18,7 @@ from gateway.event import Event
 from gateway.http.connection.address import is_behind_proxy
 from gateway.http.query.position import Begin, find_begin
 from gateway.http.query.query import ConsumerQuery, Query
-from gateway.http.query.range import Position
+from gateway.http.query.values import Position
 from gateway.http.request.admission import Admission
 from gateway.http.request.context import CONTEXT, Context
 from gateway.log.ports import Log

@@ -25,7 +25,7 @@ from gateway.filters.scope import Scope
 from gateway.http.query.bodies import ProposalBody, PseudonymBody, QuestionBody
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import Query
-from gateway.http.query.range import Position
+from gateway.http.query.values import Position
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body
 from gateway.http.request.context import Context

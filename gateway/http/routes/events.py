@@ -40,6 +40,7 @@ from gateway.http.response.export_plan import attachment
 from gateway.http.response.problem import key_in_url
 from gateway.log.bound_view import bound_view
 from gateway.log.ports import FOUND_EVENTS
+from gateway.looking.condition import condition_of
 from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.formatting import format_in_slices
 from gateway.streaming.live.filter_charges import EXCEEDED
@@ -62,7 +63,8 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
     name = "cloudevents" if kind == BATCH_TYPE else query.format
     format = context.wires.formats[name or "native"]
     most = admission.most_events(request)
-    if query.condition is not None and query.condition.counted:
+    condition = condition_of(query.filter, query.text)
+    if condition is not None and condition.counted:
         refuse_costly(context, key)
     query = msgspec.structs.replace(query, limit=min(query.limit or 0, most))
     bound = await bound_view(context.log, view, context.clock.now())
@@ -71,7 +73,7 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
         options, format = csv_of(query, bound)
     elif query.csv is not None:
         raise not_csv()
-    stream_query = StreamQuery(query.wanted, bound, query.condition)
+    stream_query = StreamQuery(query.wanted, bound, condition)
     notice = log_query(access, request.query.items(), query, view)
     consumed: ConsumerPage | None = None
     if query.consumer is not None:

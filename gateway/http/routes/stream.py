@@ -50,6 +50,7 @@ from gateway.http.request.origin import check_origin
 from gateway.http.response.answers import TicketAnswer
 from gateway.http.response.problem import LIMIT_DECISION, json_response
 from gateway.log.bound_view import bound_view
+from gateway.looking.condition import condition_of
 from gateway.streaming.consumer_reader import ConsumerReader
 from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
@@ -101,7 +102,7 @@ async def _open(
     asked, context = await coming, request.app[CONTEXT]
     opening, query, key = asked.opening, asked.query, asked.opening.admission.key
     view = await bound_view(context.log, opening.admission.view, context.clock.now())
-    stream_query = StreamQuery(query.wanted, view, query.condition)
+    stream_query = StreamQuery(query.wanted, view, condition_of(query.filter, query.text))
     access = opening.admission.access
     notice = log_query(access, opening.pairs, query, opening.admission.view)
     if not context.ready:
