@@ -16,7 +16,6 @@ from gateway.http.query.range import Ending
 from gateway.http.query.values import Position
 from gateway.http.request.admission import Admission
 from gateway.http.request.context import CONTEXT
-from gateway.looking.condition import condition_of
 from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.live.interest import StreamQuery
 
@@ -52,7 +51,7 @@ async def events_around(
 
 async def _found(request: web.Request, admission: Admission, view: View, query: Query) -> FoundPage:
     work = request.app[CONTEXT].work
-    stream_query = StreamQuery(query.wanted, view, condition_of(query.filter, query.text))
+    stream_query = StreamQuery(query.wanted, view, query.condition)
     selector = EventSelector(stream_query, work, admission.key.id, work.filters.request_steps)
     return await PageSearch(request, query, stream_query, selector, admission).run()
 

@@ -34,6 +34,7 @@ from gateway.http.query.values import (
     position_of,
     until_of,
 )
+from gateway.looking.condition import Condition, condition_of
 from gateway.looking.text import TextQuery, parse_text
 from gateway.oversight.detection.finding import SIGNALS, STATES
 from gateway.streaming.consumers.options import ACK_MODES
@@ -107,6 +108,11 @@ class Query(msgspec.Struct, frozen=True):
     text: TextQuery | None = None
     ending: Ending = OPEN
     csv: CsvOptions | None = None
+
+    @property
+    def condition(self) -> Condition | None:
+        """Condition on the content of events."""
+        return condition_of(self.filter, self.text)
 
 
 def parse_stream(pairs: Pairs, last_event_id: str | None, now: float) -> Query:

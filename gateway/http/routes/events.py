@@ -40,7 +40,6 @@ from gateway.http.response.export_plan import attachment
 from gateway.http.response.problem import key_in_url
 from gateway.log.bound_view import bound_view
 from gateway.log.ports import FOUND_EVENTS
-from gateway.looking.condition import condition_of
 from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.formatting import format_in_slices
 from gateway.streaming.live.filter_charges import EXCEEDED
@@ -63,7 +62,7 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
     name = "cloudevents" if kind == BATCH_TYPE else query.format
     format = context.wires.formats[name or "native"]
     most = admission.most_events(request)
-    condition = condition_of(query.filter, query.text)
+    condition = query.condition
     if condition is not None and condition.counted:
         refuse_costly(context, key)
     query = msgspec.structs.replace(query, limit=min(query.limit or 0, most))
