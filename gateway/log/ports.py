@@ -16,6 +16,7 @@ from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
 from gateway.histogram import Histogram
+from gateway.log.counts import Counts, Grouping
 
 # Code of the permanent reason: the store now holds another log than the one opened.
 REPLACED = "log_replaced"
@@ -179,11 +180,16 @@ class Log(LogExtent, Protocol):
         floor`: then nothing of the range is left."""
 
     def can_read_raw(self, hint: ScanHint) -> bool:
-        """Whether `read_raw` can answer this hint exactly."""
+        """Whether `read_raw` and `count` can answer this hint exactly."""
 
     async def read_raw(self, after: int, until: int, *, limit: int, hint: ScanHint) -> RawPage:
         """Like `read`, but exactly what is wanted, and as JSON alone. Only where `can_read_raw`
         says so."""
+
+    async def count(self, after: int, until: int, *, hint: ScanHint, grouping: Grouping) -> Counts:
+        """Numbers of exactly the wanted events with `after < offset <= until`, at most
+        `BLOCK_OFFSETS` offsets, as of one moment; those that retention has deleted do not count.
+        Only where `can_read_raw` says so."""
 
     async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
         """Retained events behind `after` with that id, at most one per tenant: the first
@@ -191,6 +197,9 @@ class Log(LogExtent, Protocol):
 
     async def last_before(self, micros: int) -> int:
         """Newest offset recorded before that time (microseconds since 1970); `floor` if none is."""
+
+    async def last_before_each(self, micros: Sequence[int]) -> list[int]:
+        """`last_before` of each of several times, which do not decrease, as of one moment."""
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
         """Delete from the oldest end what was recorded before `before_micros` and what exceeds

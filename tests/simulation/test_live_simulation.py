@@ -22,6 +22,7 @@ from gateway.cursor import parse_cursor
 from gateway.errors import Unavailable
 from gateway.event import Draft, Event
 from gateway.filters.scope import Scope
+from gateway.log.counts import Counts, Grouping
 from gateway.log.ports import Appended, Page, RawPage, ScanHint
 from gateway.notifier import Notifier
 from gateway.streaming.live import flusher
@@ -78,6 +79,12 @@ class ShakyLog:
         self, after: int, until: int, *, limit: int, hint: ScanHint | None = None
     ) -> Page:
         return await self.inner.read_back(after, until, limit=limit, hint=hint)
+
+    async def count(self, after: int, until: int, *, hint: ScanHint, grouping: Grouping) -> Counts:
+        return await self.inner.count(after, until, hint=hint, grouping=grouping)
+
+    async def last_before_each(self, micros: Sequence[int]) -> list[int]:
+        return await self.inner.last_before_each(micros)
 
     def can_read_raw(self, hint: ScanHint) -> bool:
         return self.gives and self.inner.can_read_raw(hint)

@@ -9,10 +9,11 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from gateway.clock import Clock, format_rfc3339
-from gateway.cursor import JSON_PREFIX, format_cursor, new_epoch
+from gateway.cursor import JSON_PREFIX, distance, format_cursor, new_epoch
 from gateway.event import Draft, Event
 from gateway.filters.scope import Test, all_of, any_of
 from gateway.histogram import Histogram
+from gateway.log.counts import BLOCK_OFFSETS, Counts, EventCounter, Grouping
 from gateway.log.identity import KeyedValues, other_id
 from gateway.log.ports import FOUND_EVENTS, Appended, Page, RawPage, RetentionExceeded, ScanHint
 
@@ -114,6 +115,15 @@ class MemoryLog:
         page = self._scan(after, until, limit, hint)
         return RawPage.of([event.json for event in page.events], page.reached)
 
+    async def count(self, after: int, until: int, *, hint: ScanHint, grouping: Grouping) -> Counts:
+        assert hint.complete, "only where can_read_raw() says so"
+        assert distance(after, until) <= BLOCK_OFFSETS
+        wanted, counter = _test(hint), EventCounter(grouping)
+        for event in self._events[max(0, after - self.floor) : max(0, until - self.floor)]:
+            if wanted(event):
+                counter.add(event)
+        return counter.counts
+
     async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
         places = self._standing.get(event_id, {})
         found = sorted(
@@ -123,6 +133,9 @@ class MemoryLog:
 
     async def last_before(self, micros: int) -> int:
         return self.floor + bisect_left(self._kept, micros, key=attrgetter("recorded_at"))
+
+    async def last_before_each(self, micros: Sequence[int]) -> list[int]:
+        return [await self.last_before(one) for one in micros]
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
         deleted = 0

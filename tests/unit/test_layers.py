@@ -34,7 +34,7 @@ ALLOWED = {
         "scheduling access/credentials access/grants access/keys access/policy access"
     ),
     "log": "filters access/policy",
-    "looking": "settings filters/cel filters",
+    "looking": "settings filters/cel filters log",
     "ingest": "filters access/credentials log",
     "ingest/otlp": "ingest",
     "ingest/mapping": "filters ingest",
@@ -52,6 +52,9 @@ ALLOWED = {
     "streaming": (
         "filters formats scheduling wire access/grants access/keys access/policy access/limits "
         "access log streaming/live streaming/consumers"
+    ),
+    "streaming/counts": (
+        "filters scheduling access/grants access/policy log looking streaming/live streaming"
     ),
     "oversight/access_log": (
         "filters scheduling wire access/grants access/keys access/usage access/policy "
@@ -117,8 +120,8 @@ ALLOWED = {
         "http/connection http/tls http/credentials http/query fleet"
     ),
     "http/pages": (
-        "filters access/usage access/policy ingest log looking streaming/live streaming http/query "
-        "http/request"
+        "filters access/keys access/usage access/policy ingest log looking streaming/live "
+        "streaming streaming/counts http/response http/query http/request"
     ),
     "http/exports": (
         "wire access/usage streaming/live http/response http/connection http/query http/request"

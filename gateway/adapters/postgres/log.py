@@ -16,6 +16,7 @@ from typing import Any
 
 import asyncpg
 
+from gateway.adapters.postgres.counting import count_events, last_before_each
 from gateway.adapters.postgres.database import SCHEMA, Database, migrate, storable
 from gateway.adapters.postgres.places import (
     FIND,
@@ -46,6 +47,7 @@ from gateway.cursor import JSON_PREFIX, new_epoch
 from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft, Event
 from gateway.histogram import Histogram
+from gateway.log.counts import Counts, Grouping
 from gateway.log.identity import KeyedValues, near
 from gateway.log.ports import FOUND_EVENTS, Appended, Page, RawPage, RetentionExceeded, ScanHint
 from gateway.tasks import PLAIN, Tasks, stop
@@ -181,6 +183,12 @@ class PostgresLog(Sequencer):
         rows, reached = await self._page(JSON_COLUMNS, after, until, limit, condition, bound)
         return RawPage.of(lines_of(rows, self._json_head), reached)
 
+    async def count(self, after: int, until: int, *, hint: ScanHint, grouping: Grouping) -> Counts:
+        self._check()
+        exact = exact_sql(hint)
+        assert exact is not None, "only where can_read_raw() says so"
+        return await count_events(self._reads, (after, min(until, self.head)), grouping, *exact)
+
     async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
         self._check()
         async with self._reads.connection("the log cannot be read") as connection:
@@ -196,6 +204,10 @@ class PostgresLog(Sequencer):
             offset: int = await connection.fetchval("SELECT last_before($1)", micros)
         # Events of other gateways count only once this process has seen them.
         return min(offset, self.head)
+
+    async def last_before_each(self, micros: Sequence[int]) -> list[int]:
+        self._check()
+        return [min(offset, self.head) for offset in await last_before_each(self._reads, micros)]
 
     async def trim(self, before_micros: int | None, max_bytes: int | None) -> int:
         self._check()

@@ -1,4 +1,4 @@
-"""Batches of events in and out of SQLite, many rows to a statement.
+"""Batches of events in and out of SQLite, and counts of them, many rows to a statement.
 
 While a statement runs in SQLite, Python's lock is free, and so is the event loop; one row at a time
 would take and release the lock a thousand times per batch and stall the loop. So some hundred rows
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import apsw
@@ -81,6 +82,38 @@ SELECT count(*), max(offset), CAST(group_concat(
 """
 
 
+# Counts, as one JSON array of rows.
+_ROWS = "SELECT json_group_array(json_array(place, bucket, value, number)) FROM ({rows})"
+_BUCKETS = """
+SELECT 0 AS place, recorded_at / ? AS bucket, '' AS value, count(*) AS number
+  FROM event WHERE offset > ? AND offset <= ?{condition} GROUP BY bucket
+"""
+# The events are read once, for all members.
+_CHOSEN = """
+WITH chosen AS MATERIALIZED (
+    SELECT recorded_at / ? AS bucket, {members}
+      FROM event WHERE offset > ? AND offset <= ?{condition}
+)
+"""
+_VALUES = """
+SELECT {place} AS place, bucket, CAST({member} AS TEXT) AS value, count(*) AS number
+  FROM chosen GROUP BY bucket, {member}
+"""
+
+# Offsets found by bisection, all in one statement. Bound by: a power of two above the head, and the
+# times as a JSON array.
+LAST_BEFORE_EACH = """
+WITH RECURSIVE search (place, micros, low, size) AS (
+    SELECT key, value, floor, ?1 FROM json_each(?2), log
+    UNION ALL
+    SELECT place, micros, low + iif(
+        (SELECT recorded_at FROM event WHERE offset = low + size) < micros, size, 0
+    ), size / 2 FROM search WHERE size > 0
+)
+SELECT json_group_array(low) FROM (SELECT low FROM search WHERE size = 0 ORDER BY place)
+"""
+
+
 def read_events_sql(condition: str) -> str:
     """Query of a page of events. Bound by: after, until, the condition's values, rows."""
     return _READ_EVENTS + _PAGE.format(condition=condition, order="")
@@ -94,6 +127,17 @@ def read_back_sql(condition: str) -> str:
 def read_raw_sql(condition: str) -> str:
     """Query of a raw page. Bound by: the JSON up to the offset, then as `read_events_sql`."""
     return _READ_LINES + _PAGE.format(condition=condition, order="")
+
+
+@lru_cache(64)
+def count_sql(members: tuple[str, ...], condition: str) -> str:
+    """Query of the rows of `counts_of_rows`, as one JSON array. Bound by: the microseconds of a
+    bucket, after, until, the condition's values."""
+    if not members:
+        return _ROWS.format(rows=_BUCKETS.format(condition=condition))
+    chosen = _CHOSEN.format(members=", ".join(members), condition=condition)
+    rows = [_VALUES.format(place=place, member=member) for place, member in enumerate(members)]
+    return chosen + _ROWS.format(rows=" UNION ALL ".join(rows))
 
 
 def json_head(epoch: str) -> bytes:

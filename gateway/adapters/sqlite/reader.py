@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
+import orjson
 
 from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sql_conditions import Bound, exact_sql, narrow_sql
@@ -23,8 +24,10 @@ from gateway.adapters.sqlite.batch import (
     FIND,
     FIND_ALSO_OLD,
     FIND_FIRST,
+    LAST_BEFORE_EACH,
     NEEDLES,
     SIZES,
+    count_sql,
     event_of,
     events_of,
     json_head,
@@ -38,6 +41,7 @@ from gateway.adapters.sqlite.thread import SqliteThreads
 from gateway.errors import Unavailable
 from gateway.event import Event
 from gateway.histogram import Histogram
+from gateway.log.counts import Counts, Grouping, counts_of_rows
 from gateway.log.identity import KeyedValues, near
 from gateway.log.ports import FOUND_EVENTS, Page, RawPage, RetentionExceeded, ScanHint
 
@@ -168,6 +172,17 @@ class SqliteReader:
         )
         return RawPage(text or b"", count, last if count == rows else until)
 
+    async def count(self, after: int, until: int, *, hint: ScanHint, grouping: Grouping) -> Counts:
+        exact = exact_sql(hint)
+        assert exact is not None, "only where can_read_raw() says so"
+        condition, bound = exact
+        sql = count_sql(grouping.members, condition)
+        values = (grouping.micros, after, min(until, self.head), *bound)
+        rows = await self._large.use(
+            lambda connection: one_row(connection, sql, *values)[0], UNREADABLE
+        )
+        return counts_of_rows(orjson.loads(rows), grouping)
+
     async def find(self, event_id: str, tenant: str | None, after: int = 0) -> list[Event]:
         bound = (
             near(event_id), *self._values.range_of_id(event_id), event_id, tenant, after,
@@ -182,6 +197,14 @@ class SqliteReader:
             lambda connection: _last_before(connection, micros), UNREADABLE
         )
         return min(offset, self.head)
+
+    async def last_before_each(self, micros: Sequence[int]) -> list[int]:
+        bound = 1 << self.head.bit_length(), orjson.dumps(micros).decode()
+        offsets = await self._large.use(
+            lambda connection: one_row(connection, LAST_BEFORE_EACH, *bound)[0],
+            UNREADABLE,
+        )
+        return [min(offset, self.head) for offset in orjson.loads(offsets)]
 
     def _opened(self, epoch: str, head: int, floor: int) -> None:
         """Set the state of the newly opened log."""
@@ -297,7 +320,7 @@ class SqliteReader:
             raise RetentionExceeded
 
 
-def one_row(connection: apsw.Connection, sql: str, *bound: int) -> Any:
+def one_row(connection: apsw.Connection, sql: str, *bound: str | int) -> Any:
     """The row of a query that always has one."""
     return connection.execute(sql, bound).fetchone()
 

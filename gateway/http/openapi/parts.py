@@ -12,6 +12,7 @@ from gateway.event import OUTCOMES
 from gateway.formats.names import FORMAT_NAMES
 from gateway.http.openapi.schemas import TEXT, Schema, listed
 from gateway.http.query.query import MAX_AROUND, MAX_LIMIT_PAGE, MAX_WAIT
+from gateway.log.counts import COUNTED_MEMBERS
 from gateway.looking.text import MOST_CHARACTERS
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -134,6 +135,16 @@ _PARAMETERS: dict[str, Schema] = {
     "raw": {
         "schema": {"enum": ["true", "false", "1", "0"], "default": "false"},
         "description": "Of CSV: no `'` in front of texts that a spreadsheet takes for formulas.",
+    },
+    "by": {
+        "schema": listed({"enum": [*COUNTED_MEMBERS]}, maxItems=3),
+        "explode": True,
+        "description": "Members whose values are counted, at most 3: repeated, or joined by "
+        "commas.",
+    },
+    "top": {
+        "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+        "description": "How many values of each member are told, the most frequent first.",
     },
     "key": {"schema": TEXT, "description": "The id of a key."},
     "signal": {"schema": TEXT, "description": "What kind of thing was found."},

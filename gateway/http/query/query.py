@@ -27,6 +27,7 @@ from gateway.http.query.values import (
     POSITION,
     Pairs,
     Position,
+    Values,
     collect,
     flag,
     number,
@@ -154,6 +155,12 @@ def parse_page(pairs: Pairs, now: float) -> Query:
     query = _query(values, position, 100 if limit is None else limit, follow=False, wait=wait)
     ending = ending_of(values, position, now)
     return msgspec.structs.replace(query, consumer=_consumer(values), ending=ending)
+
+
+def parse_range(values: Values, position: Position, now: float) -> Query:
+    """Query of what gives no events, of all that it selects in a range."""
+    query = _query(values, position, None, follow=False, wait=0)
+    return msgspec.structs.replace(query, ending=ending_of(values, position, now))
 
 
 def parse_by_id(pairs: Pairs) -> tuple[str | None, str | None, int | None]:

@@ -34,6 +34,7 @@ from gateway.ingest.sources.catalog import Sources
 from gateway.ingest.writer import Writer
 from gateway.log.identity import KeyedValues
 from gateway.log.ports import REPLACED, Log
+from gateway.looking.count_cache import CountCache
 from gateway.looking.looks import Looks
 from gateway.notifier import Notifier
 from gateway.oversight.access_log.access_log import AccessLog
@@ -116,6 +117,7 @@ class Context:
     looks: Looks
     keyed: KeyedValues
     metrics: MetricsSource
+    count_cache: CountCache = field(default_factory=CountCache)
     requests: RequestMetrics = field(default_factory=RequestMetrics)
     loop_delay: LoopDelay = field(default_factory=LoopDelay)
     used_tickets: UsedTickets = field(default_factory=UsedTickets)

@@ -35,6 +35,11 @@ from gateway.oversight.review.pseudonym_search import FoundValue
 _BEFORE = about("The events before it that the key sees, in the order of the log.")
 _AFTER = about("Those behind it.")
 _COMPLETE_AROUND = about("False: a bound of `[look]` has ended the search for more.")
+_COMPLETE_COUNTS = about(
+    "False: a bound has ended it. What is there is exact; what was recorded before `since` is not "
+    "counted."
+)
+_BY_OUTCOME = about("Where `by` has `outcome`: how many have each.")
 _NEXT = about("Send it as `after` for the next page; it stands on empty pages too.")
 _MASKED = about("What the key's grants mask of this event.")
 _PSEUDONYMIZED = about("What they replace by pseudonyms.")
@@ -78,6 +83,44 @@ class AroundAnswer(Struct):
     before: Annotated[list[EventJson], _BEFORE]
     after: Annotated[list[EventJson], _AFTER]
     complete: Annotated[bool, _COMPLETE_AROUND]
+
+
+class CountedBucket(Struct, omit_defaults=True):
+    start: Moment
+    count: int
+    outcome: Annotated[dict[str, int] | UnsetType, _BY_OUTCOME] = UNSET
+
+
+class CountedValue(Struct):
+    value: str | int
+    count: int
+
+
+class CountedFacet(Struct):
+    values: Annotated[list[CountedValue], about("The most frequent first.")]
+    distinct: int
+    others: Annotated[int, about("Events with other values than these.")]
+    hidden: Annotated[int, about("Events of which the key may not see the value.")]
+
+
+class LookedAt(Struct):
+    """Events of the range, whether they were counted or not."""
+
+    first: Cursor
+    last: Cursor
+    events: int
+
+
+class CountsAnswer(Struct):
+    since: Annotated[Moment, about("Where it ends, looking back from the newest.")]
+    until: Moment
+    step: str
+    total: int
+    complete: Annotated[bool, _COMPLETE_COUNTS]
+    buckets: Annotated[list[CountedBucket], about("Oldest first, also those without events.")]
+    facets: dict[str, CountedFacet]
+    looked: Annotated[LookedAt, about("The part of the log that this was counted in.")]
+    next: Annotated[Cursor | None, about("Sent as `before` it counts the rest, if there is any.")]
 
 
 class RefusedItem(Struct):
@@ -276,8 +319,8 @@ DeadLetterList = defstruct("DeadLetterList", [("dead_letters", list[DeadLetterAn
 ConsumerList = defstruct("ConsumerList", [("consumers", list[ConsumerAnswer])])
 FindingList = defstruct("FindingList", [("findings", list[FindingAnswer])])
 ANSWERS: tuple[type[Struct], ...] = (
-    EventAnswer, PageAnswer, AroundAnswer, Ingested, IngestedLeniently, IngestProgress,
-    HecResult, HecAcks,
+    EventAnswer, PageAnswer, AroundAnswer, CountsAnswer, Ingested, IngestedLeniently,
+    IngestProgress, HecResult, HecAcks,
     TicketAnswer, SessionAnswer, MeAnswer, KeyInUse, KeyList, RoleList, DeletedRole, FindingList,
     DestinationList, DeadLetterList,
     DeletedDeadLetters, TestAnswer, ConsumerAnswer, ConsumerList, Acknowledged, UsageRows,

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from gateway.access.credentials.token import looks_like_token
-from gateway.access.keys.key import Key
 from gateway.access.usage.access import PULLED, READ
 from gateway.cursor import advance, format_cursor
-from gateway.errors import Conflict, NotAcceptable, NotFound, TooManyRequests
+from gateway.errors import Conflict, NotAcceptable, NotFound
 from gateway.event import Event
 from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE, cloudevents_batch
 from gateway.formats.csv import CSV_TYPE, CsvOptions, csv_head
 from gateway.formats.registry import NATIVE
+from gateway.http.pages.answer import page_response
 from gateway.http.pages.around import Around, events_around
+from gateway.http.pages.filter_share import refuse_costly
 from gateway.http.pages.search import PageSearch
 from gateway.http.query.csv_view import csv_of, not_csv
 from gateway.http.query.query import parse_by_id, parse_page
@@ -35,7 +35,6 @@ from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answer import Answer
 from gateway.http.response.answers import AroundAnswer, PageAnswer
-from gateway.http.response.coding import FOR_A_THREAD, ON_ACCEPT_AND_CODING, in_coding
 from gateway.http.response.export_plan import attachment
 from gateway.http.response.problem import key_in_url
 from gateway.log.bound_view import bound_view
@@ -102,7 +101,7 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
     if kind == "application/json":
         shown = [msgspec.Raw(one) for one in as_json(format, encoded)]
         page = PageAnswer(shown, cursor, has_more, gap, notice, lease)
-        return await _page(request, admission, msgspec.json.encode(page), kind, {})
+        return await page_response(request, admission, msgspec.json.encode(page), kind, {})
     headers = {"Audit-Cursor": cursor, "Audit-Has-More": "true" if has_more else "false"}
     said = {"gap": gap, "notice": notice}
     if kind in (BATCH_TYPE, CSV_TYPE):
@@ -116,28 +115,14 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
             begin = format_cursor(context.log.epoch, access.begin)
             headers["Content-Disposition"] = attachment(key.id, begin, cursor, "csv")
             body = csv_head(options) + b"".join(encoded)
-            return await _page(request, admission, body, kind, headers)
-        return await _page(request, admission, cloudevents_batch(encoded), kind, headers)
+            return await page_response(request, admission, body, kind, headers)
+        return await page_response(request, admission, cloudevents_batch(encoded), kind, headers)
     body = b"".join([b"%b\n" % one for one in encoded])
     for name, members in said.items():
         if members is not None:
             body = control_json(name, members) + b"\n" + body
-    return await _page(request, admission, body, kind if format.json else "text/plain", headers)
-
-
-async def _page(
-    request: web.Request, admission: Admission, body: bytes, kind: str, headers: dict[str, str]
-) -> web.Response:
-    slices = request.app[CONTEXT].work.slices(admission.key.id)
-    sent, coding = await in_coding(request, body, slices.in_thread)
-    if len(body) > FOR_A_THREAD:
-        # Compressing may have waited for its turn.
-        await admission.recheck()
-    return web.Response(
-        body=sent,
-        content_type=kind,
-        charset="utf-8" if kind.startswith("text/") else None,
-        headers={"Cache-Control": "no-store", "Vary": ON_ACCEPT_AND_CODING, **headers, **coding},
+    return await page_response(
+        request, admission, body, kind if format.json else "text/plain", headers
     )
 
 
@@ -212,20 +197,9 @@ async def _with_others(
         shown[0], shown[1 : 1 + before][::-1], shown[1 + before :],
         beside.complete and sent == len(nearest),
     )  # fmt: skip
-    return await _page(request, admission, msgspec.json.encode(answer), "application/json", {})
-
-
-def refuse_costly(context: Context, key: Key) -> None:
-    """Raise `TooManyRequests` while the filters of a key have used up their share."""
-    wait = context.work.wait(key.id)
-    if wait:
-        context.work.totals.refused += 1
-        raise TooManyRequests(
-            "the filters of this key have used up their share of the processor "
-            "(limits.filter_percent); wait for Retry-After seconds, and narrow them with selectors",
-            code="filter_share_used_up",
-            retry_after=max(1, math.ceil(wait)),
-        )
+    return await page_response(
+        request, admission, msgspec.json.encode(answer), "application/json", {}
+    )
 
 
 def _exceeded(events: int) -> dict[str, Any] | None:

@@ -24,6 +24,8 @@ from gateway.http.openapi.parts import (
 )
 from gateway.http.openapi.route import PUBLIC, Refusals, Route
 from gateway.http.openapi.schemas import TEXT, Schema, listed, named
+from gateway.http.pages import counts
+from gateway.http.query.counts import COUNTS
 from gateway.http.query.query import (
     BY_ID,
     CONSUMER,
@@ -56,6 +58,7 @@ from gateway.http.routes import (
     stream,
     streams,
 )
+from gateway.looking.buckets import AUTO, STEPS
 
 _ADMIN = ("keys.admin",)
 _LOOKING = ("keys.read",)
@@ -112,6 +115,11 @@ _UPGRADED = says(
     headers=headers(Audit_Cursor="Where the stream begins.",
                      Sec_WebSocket_Protocol="The subprotocol that was chosen."),
 )  # fmt: skip
+_STEP: Schema = {
+    "schema": {"enum": [AUTO, *STEPS], "default": AUTO},
+    "description": "Length of the buckets, which begin at its multiples in UTC; `auto` is the "
+    "smallest that gives at most 300.",
+}
 _SHOWN_ONCE = headers(Location="Its path.")
 
 ROUTES: tuple[Route, ...] = (
@@ -186,6 +194,10 @@ ROUTES: tuple[Route, ...] = (
                        "text/plain": {"schema": TEXT}, CSV_TYPE: {"schema": TEXT}})},
           problems=(406, 409, 410), tag="events",
           parameters=query(PAGE, limit={"schema": PAGE_LIMIT})),
+    Route("GET", "/v1/counts", counts.count, ("pull",), "counts",
+          "Numbers of events by time and by members, without the events.",
+          {200: says("Exact as far as it goes back.", named("Counts"))},
+          problems=(410,), tag="events", parameters=query(COUNTS, step=_STEP)),
     # Ids may contain slashes.
     Route("GET", "/v1/events/{id:.+}", events.by_id, ("pull",), "event", "One event.",
           {200: says("The event; with `around` it is one member of the answer.",

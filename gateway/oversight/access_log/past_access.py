@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.usage.access import CLOSED, OPENED, PULLED, READ, Access
+from gateway.access.usage.access import CLOSED, COUNTED, OPENED, PULLED, READ, Access
 from gateway.clock import parse_rfc3339
 from gateway.cursor import parse_cursor
 from gateway.errors import InvalidRequest
@@ -140,7 +140,7 @@ def _reading(
     members: dict[str, Any], data: dict[str, Any]
 ) -> tuple[tuple[RecordedQuery, ...], Ranges, frozenset[str]]:
     action = members["action"]
-    read = action in (PULLED, CLOSED, READ)
+    read = action in (PULLED, COUNTED, CLOSED, READ)
     if "without_details" in data:
         return (EVERYTHING,), _WHOLE if read else (), frozenset()
     if action == READ:

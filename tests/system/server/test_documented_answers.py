@@ -162,6 +162,7 @@ async def stream_events(ask: Asked) -> None:
         await ask("event", 200, "?tenant=acme", id="whole", key=key)
         await ask("pull", 200, "?tenant=acme", key=key, headers={"Accept": NDJSON})
     assert page["events"][0]["source"]["port"] == "***"
+    await ask("counts", 200, "?by=category&by=severity", key=reader)
     gone = await ask("pull", 200, f"?after={ELSEWHERE}&on_gap=skip&category=none.such", key=reader)
     assert {"gap", "events"} <= gone.keys()
     assert "notice" in await ask("pull", 200, "?category=gateway.keys", key=reader)
@@ -466,6 +467,7 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     await ask("reviewKey", 409, id=unreadable.id)
     for name in ("pull", "stream", "keyHistory"):
         await ask(name, 410, f"?after={ELSEWHERE}", id=ended)
+    await ask("counts", 410, f"?before={ELSEWHERE}")
     await ask("streamPost", 410, json={"after": ELSEWHERE})
     await refuse_to_deliver(ask)
     await ask("ingest", 422, json=[{"x": 1}, event(tenant="A")])

@@ -45,6 +45,7 @@ CHANNEL = "fe0ecfad-13d5-401b-847d-77833bd77131"
 SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
     ("POST", "/v1/events"): ("/v1/events", {"json": event(id="new")}),
     ("GET", "/v1/events"): ("/v1/events?category=auth", {}),
+    ("GET", "/v1/counts"): ("/v1/counts?category=auth", {}),
     ("GET", "/v1/events/{id}"): ("/v1/events/known", {}),
     ("GET", "/v1/stream"): ("/v1/stream?follow=false", {}),
     ("POST", "/v1/stream"): ("/v1/stream", {"json": {"follow": False}}),
@@ -145,6 +146,7 @@ FAILS: dict[tuple[str, str], tuple[str, Options]] = {
     ("POST", "/v1/ingest/{source}"): ("/v1/ingest/unknown", {"data": b"{}"}),
     ("POST", "/v1/ingest/{source}/{cluster}"): ("/v1/ingest/unknown/prod", {"data": b"{}"}),
     ("GET", "/v1/events"): ("/v1/events?limit=0", {}),
+    ("GET", "/v1/counts"): ("/v1/counts?step=2h", {}),
     ("GET", "/v1/events/{id}"): ("/v1/events/unknown", {}),
     ("GET", "/v1/stream"): ("/v1/stream?x=1", {}),
     ("GET", "/v1/me"): ("/v1/me?x=1", {}),

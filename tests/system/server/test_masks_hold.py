@@ -64,7 +64,7 @@ def reads(worlds: Worlds) -> dict[str, list[Any]]:
     made: dict[str, list[Any]] = {}
     for world, context in worlds.contexts.items():
         made[world] = []
-        for name in ("read", "read_back"):
+        for name in ("read", "read_back", "count", "last_before", "last_before_each"):
             method = getattr(context.log, name)
 
             def noted(*range_: int, _of: Any = method, _in: str = world, **how: Any) -> Any:

@@ -34,6 +34,7 @@ ACTIONS_OF = {
         ("ingest",),
     ),
     "pull": ("pull",),
+    "counts": ("pull",),
     "event": ("pull",),
     "stream": ("stream",),
     "streamPost": ("stream",),

@@ -1,0 +1,1 @@
+"""Counts of what keys see of the log."""
