@@ -312,6 +312,7 @@ async def _start_parts(
         appends=appends,
         writer=writer,
         hub=hub,
+        canary=tail.canary,
         wires=Wires(formats_of(settings)),
         write_scheduler=write_scheduler,
         key_store=key_store,
@@ -379,6 +380,7 @@ async def _tick(context: Context) -> None:
     while True:
         await context.clock.sleep(until_next_poll(context.clock, _TICK_SECONDS))
         context.hub.tick()
+        context.canary.look()
         vanished.probe()
         context.enforcement.tick()
         context.metrics.update(context)

@@ -14,6 +14,7 @@ from gateway.errors import GatewayError
 from gateway.log.ports import Log, Page, RetentionExceeded
 from gateway.notifier import Notifier
 from gateway.streaming.delivery_gate import DeliveryGate
+from gateway.streaming.health.canary import Canary
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.live.subscription import State
 
@@ -33,13 +34,14 @@ class Tail:
         self._appends = appends
         self._clock = clock
         self._gate = gate
+        self.canary = Canary(log, clock)
         # Whether it waits for the log to grow, with nothing pending.
         self._idle = False
 
     def log_grew(self) -> None:
-        """Note new events; the loop is woken only if there are live streams."""
-        if self._idle and not self._hub.wants_events:
-            self._hub.move_to(self._log.head)
+        """Note new events; without live streams the loop is woken for the canary alone."""
+        if self._idle and not self._wants_events:
+            self._pass_over()
         else:
             self._appends.notify()
 
@@ -62,6 +64,19 @@ class Tail:
                 for _ in self._hub.publishing(page.events, page.reached):
                     await self._flush()
             wait = await self._flush()
+            if page is not None and page.events:
+                self.canary.hand_over(page.events[0], self._hub.position)
+            else:
+                self.canary.move_to(self._hub.position)
+
+    @property
+    def _wants_events(self) -> bool:
+        return self._hub.wants_events or self.canary.wants_event
+
+    def _pass_over(self) -> None:
+        """Pass over events that nobody waits for."""
+        self._hub.move_to(self._log.head)
+        self.canary.move_to(self._hub.position)
 
     async def _flush(self) -> float | None:
         """Write a part of what is pending, once the gate is open. Return what `Hub.flush` does."""
@@ -77,15 +92,17 @@ class Tail:
         return self._hub.position < self._log.head and self._hub.takes_events
 
     async def _read(self) -> Page | None:
-        """Read the next page, if there are new events and live streams."""
+        """Read the next page, if there are new events and somebody waits for them."""
         log, hub = self._log, self._hub
         if not self._has_more():
             return None
-        if not hub.wants_events:
-            hub.move_to(log.head)
+        if not self._wants_events:
+            self._pass_over()
             return None
+        # In order for the canary, too: a stream may join at the position while this reads.
+        limit = _BATCH_EVENTS if hub.wants_events else 1
         try:
-            return await log.read(hub.position, log.head, limit=_BATCH_EVENTS)
+            return await log.read(hub.position, log.head, limit=limit)
         except RetentionExceeded:
             hub.retention_exceeded(log.floor)
             return None

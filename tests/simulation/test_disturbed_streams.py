@@ -289,7 +289,7 @@ def test_whatever_happens_every_event_arrives_exactly_once_and_in_order(
 
 def test_the_simulation_comes_to_all_of_these_states(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {"client_closed", "complete", "lifetime_reached", "filter_costly", "event_failed"}
-    for seed in range(1000, 1050):
+    for seed in range(1000, 1100):
         _, clients = simulate(seed, monkeypatch)
         wanted.difference_update(*(client.ends for client in clients))
         if not wanted:

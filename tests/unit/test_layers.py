@@ -49,9 +49,10 @@ ALLOWED = {
         "access/limits log looking"
     ),
     "streaming/consumers": "filters access/credentials",
+    "streaming/health": "log",
     "streaming": (
         "filters formats scheduling wire access/grants access/keys access/policy access/limits "
-        "access log streaming/live streaming/consumers"
+        "access log streaming/live streaming/consumers streaming/health"
     ),
     "streaming/counts": (
         "filters scheduling access/grants access/policy log looking streaming/live streaming"
@@ -115,8 +116,9 @@ ALLOWED = {
     "http/request": (
         "settings filters formats scheduling wire access/credentials access/grants access/keys "
         "access/usage access/policy access/limits access access/administration log looking ingest "
-        "ingest/sources streaming/live streaming/consumers streaming oversight/access_log "
-        "oversight/detection oversight oversight/review delivery delivery/running http/response "
+        "ingest/sources streaming/live streaming/consumers streaming/health streaming "
+        "oversight/access_log oversight/detection oversight oversight/review delivery "
+        "delivery/running http/response "
         "http/connection http/tls http/credentials http/query fleet"
     ),
     "http/pages": (

@@ -7,7 +7,7 @@ destinations, of which there are few.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from gateway.cursor import distance
@@ -25,6 +25,8 @@ from gateway.oversight.detection.key_inventory import KEY_STATES, WITHIN
 from gateway.wire.framing import END_CODES, TRANSPORTS
 
 AnyNumbers = TypeVar("AnyNumbers")
+# In place of a transport.
+CANARY = "canary"
 
 
 class Metric(NamedTuple):
@@ -252,6 +254,16 @@ LABELLED = (
                    ("signal",), tuple((signal,) for signal in SIGNALS),
                    lambda c: map(c.inventory.open_findings.__getitem__, SIGNALS)),
 )  # fmt: skip
+# Rows come only from what is there already, by no live stream.
+_LIVE_TRANSPORTS = tuple(transport for transport in TRANSPORTS if transport != "csv")
+
+
+def _delivery_seconds(context: Context) -> Iterator[Histogram]:
+    for transport in _LIVE_TRANSPORTS:
+        yield context.hub.totals.transports[transport].seconds
+    yield context.canary.seconds
+
+
 _CONSUMER, _DESTINATION = ("consumer", "key"), ("destination",)
 CONSUMERS: tuple[NamedMetric[ConsumerNumbers], ...] = (
     NamedMetric("consumer_lag_events", "gauge",
@@ -296,9 +308,9 @@ DESTINATION_SECONDS = (
 HISTOGRAMS = (
     HistogramMetric("delivery_seconds",
                     "How long after it was recorded an event was written to a live stream, of "
-                    "those read together by the first; what catches up is not counted.",
-                    SECONDS, lambda c: (one.seconds for one in c.hub.totals.transports.values()),
-                    "transport", TRANSPORTS),
+                    "those read together by the first; what catches up is not counted. `canary` is "
+                    "the gateway's own subscriber, which is there also when nobody is connected.",
+                    SECONDS, _delivery_seconds, "transport", (*_LIVE_TRANSPORTS, CANARY)),
     HistogramMetric("stream_lag_seconds",
                     "How long the next event of each stream had been in the log, to the second, "
                     "when all were looked at: once a second.",

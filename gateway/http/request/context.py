@@ -47,6 +47,7 @@ from gateway.streaming.consumer_claims import ConsumerClaims
 from gateway.streaming.consumer_pages import ConsumerPages
 from gateway.streaming.consumers.ports import Consumers
 from gateway.streaming.enforcement import Enforcement
+from gateway.streaming.health.canary import Canary
 from gateway.streaming.live.hub import Hub
 from gateway.streaming.session_streams import SessionStreams
 from gateway.tasks import PLAIN, Tasks
@@ -87,6 +88,7 @@ class Context:
     appends: Notifier
     writer: Writer
     hub: Hub
+    canary: Canary
     wires: Wires
     write_scheduler: WriteScheduler
     key_store: KeyStore

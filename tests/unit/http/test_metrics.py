@@ -66,6 +66,7 @@ def context(
     return SimpleNamespace(
         keyring=keyring,
         hub=hub,
+        canary=SimpleNamespace(seconds=Histogram()),
         log=log,
         key_store=key_store,
         inventory=SimpleNamespace(

@@ -24,12 +24,20 @@ def tail(world: World) -> Tail:
     return tail
 
 
+async def the_canary_has_taken(world: World, event_id: str) -> None:
+    """It wants no other for a second."""
+    await world.append(event_id)
+    canary = world.tail.canary
+    await world.until(lambda: canary.position == world.log.head and not canary.wants_event)
+
+
 async def test_events_that_nobody_live_waits_for_wake_nobody(world: World, tail: Tail) -> None:
     world.start()
     await world.seconds(0.5)
+    await the_canary_has_taken(world, "z")
     [asleep] = tail._appends._waiting
     await world.append("a")
-    assert world.hub.position == world.log.head == 1
+    assert world.hub.position == world.log.head == 2
     await world.seconds(0.1)
     assert list(tail._appends._waiting) == [asleep]
     assert not asleep.done()
