@@ -136,7 +136,12 @@ class ExportSink:
             self._tasks.run("export", self._work)
             return
         if self._held:
-            self._send(self._take())
+            try:
+                self._send(self._take())
+            except BaseException:
+                # Without the rest it must look broken.
+                self._connection.abort()
+                raise
         self._settle()
 
     async def _work(self) -> None:

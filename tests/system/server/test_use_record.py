@@ -147,7 +147,7 @@ async def test_every_refusal_is_recorded_with_its_reason(recording: Gateway) -> 
         for one in found
     }
     assert shown == {
-        ("request.denied", "denied", "action_not_granted", "GET /v1/keys", "keys.admin"),
+        ("request.denied", "denied", "action_not_granted", "GET /v1/keys", "keys.read"),
         ("request.denied", "denied", "action_not_granted", "GET /v1/stream", "stream"),
         ("request.failed", "failure", "unknown_parameter", "GET /v1/events", "pull"),
         ("request.denied", "denied", "key_revoked", "GET /v1/events", "pull"),
