@@ -45,7 +45,8 @@ function Pages({ me, onSignOut }) {
   const { page: asked, parts, query } = useAddress();
   const [helping, setHelping] = useState(false);
   const help = useCallback(() => setHelping(true), []);
-  const pages = PAGES.filter(({ needs }) => may(me, ...needs));
+  const absent = useAbsent(me);
+  const pages = PAGES.filter(({ name, needs }) => may(me, ...needs) && (name === asked || !absent.has(name)));
   useShortcuts(pages, help);
   if (!pages.length) {
     return html`<${Layout} pages=${[]} current="" me=${me} onSignOut=${onSignOut}>
@@ -58,6 +59,21 @@ function Pages({ me, onSignOut }) {
   return html`<${Layout} pages=${pages} current=${shown.name} me=${me} onSignOut=${onSignOut}>
       <${shown.component} key=${shown.name} parts=${parts} query=${query} /><//>
     ${helping ? html`<${ShortcutHelp} pages=${pages} onClose=${() => setHelping(false)} />` : null}`;
+}
+
+// Names of the pages with nothing to show: those that say so, by `present(me)`, stay out of the
+// navigation until they are known to have something. An address leads to them all the same.
+function useAbsent(me) {
+  const unsure = PAGES.filter(({ present, needs }) => present && may(me, ...needs));
+  const [absent, setAbsent] = useState(() => new Set(unsure.map(({ name }) => name)));
+  const appear = (name) => setAbsent((before) => new Set([...before].filter((one) => one !== name)));
+  useEffect(() => {
+    for (const { name, present } of unsure) {
+      // One that cannot be asked for is shown, and says why.
+      present(me).then((is) => is && appear(name), () => appear(name));
+    }
+  }, [me]);
+  return absent;
 }
 
 render(html`<${Console} />`, document.getElementById("app"));
