@@ -55,6 +55,12 @@ def test_the_page_loads_its_own_files_only_and_all_are_there() -> None:
     assert all(url.startswith("/console/") for url in urls)
 
 
+def test_the_import_map_comes_before_whatever_loads_a_module() -> None:
+    """Browsers ignore one that comes later, at times."""
+    loading = [PAGE.index('rel="modulepreload"'), PAGE.index('type="module"')]
+    assert PAGE.index('type="importmap"') < min(loading)
+
+
 def test_the_name_of_a_file_tells_its_content() -> None:
     for name, asset in console().assets.items():
         assert hashlib.sha256(asset.content).hexdigest()[:12] in name
