@@ -56,7 +56,7 @@ END_SECONDS = 10
 PLAIN_IMAGE = re.compile(r"[a-z][a-z0-9-]*(:[a-z0-9.-]+)?")
 # What looks like the name of a setting, and is a file or an action, also one of a record.
 OTHERS = (
-    "log.db", "keys.db", "keys.md", "limits.md", "keys.admin", "destinations.admin",
+    "log.db", "keys.db", "keys.md", "limits.md", "keys.admin", "keys.read", "destinations.admin",
     "log.new_epoch", "log.imported",
 )  # fmt: skip
 WRITTEN = [

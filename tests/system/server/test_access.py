@@ -154,7 +154,11 @@ async def test_a_key_can_do_only_what_it_was_granted(gateway: Gateway, action: s
     answers = {
         "pull": await gateway.get("/v1/events", key=key),
         "ingest": await gateway.post("/v1/events", key=key, json=event()),
-        "keys.admin": await gateway.get("/v1/keys", key=key),
+        "keys.admin": await gateway.post(
+            "/v1/keys",
+            key=key,
+            json={"name": "n", "purpose": "p", "owner": "o", "expires_in": "1h"},
+        ),
     }
     (await gateway.get("/v1/events/x", key=key)).problem(
         *((404, "not_found") if action == "pull" else (403, "action_not_granted"))
