@@ -179,6 +179,7 @@ class ConsolePage(Page):
 
     def check_quiet(self, origin: str, *, refusals: bool = False) -> None:
         """Fail if the page has complained, or has asked anybody but the gateway."""
-        assert self.complaints(refusals=refusals) == []
+        complaints = self.complaints(refusals=refusals)
+        assert complaints == [], complaints
         asked = {urlsplit(url).netloc for url in self.requests()}
         assert asked <= {urlsplit(origin).netloc}, asked

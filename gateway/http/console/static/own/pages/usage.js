@@ -1,0 +1,132 @@
+// Usage: how much a key was used, beside the week before, and what its limits leave.
+import { useMemo, useState } from "preact/hooks";
+import { html } from "dom";
+import { get } from "api/http";
+import { link, replace } from "state/address";
+import { useLoad } from "state/load";
+import { may, useMe } from "state/me";
+import { Chart } from "parts/chart";
+import { Choice, TextField } from "parts/fields";
+import { Heading } from "parts/layout";
+import { Empty, Loaded } from "parts/states";
+import { Table } from "parts/table";
+import { bytes, count, dated, span } from "parts/time";
+
+const HOUR = 3600;
+const WEEK = 7 * 86400;
+const MOST_NAMES = 500;
+const EVERY_SECONDS = 60;
+// What is kept: minutes for two days, hours for 60 and days for 400. Seconds of windows and steps.
+const WINDOWS = {
+  "1h": { label: "the last hour", seconds: HOUR, steps: ["1m", "5m"] },
+  "24h": { label: "the last day", seconds: 24 * HOUR, steps: ["1h", "15m"] },
+  "7d": { label: "the last week", seconds: WEEK, steps: ["6h", "1h", "1d"] },
+  "30d": { label: "the last 30 days", seconds: 30 * 86400, steps: ["1d", "6h"] },
+  "365d": { label: "the last year", seconds: 365 * 86400, steps: ["7d", "1d"] },
+};
+const STEPS = { "1m": 60, "5m": 300, "15m": 900, "1h": HOUR, "6h": 6 * HOUR, "1d": 86400, "7d": WEEK };
+const COUNTERS = [["requests", "Requests"], ["events", "Events"], ["bytes", "Bytes"], ["denials", "Denials"],
+  ["streams", "Streams opened"]];
+const USE = `curl -H "Authorization: Bearer $KEY" ${location.origin}/v1/events`;
+
+// Rows of the window, and those of the week before where they are kept in this step.
+async function rowsOf({ key, window, step }, options) {
+  const { seconds } = WINDOWS[window];
+  const each = STEPS[step];
+  const compared = each >= HOUR && each <= 86400 && seconds <= 30 * 86400;
+  const asked = `${(seconds + (compared ? WEEK : 0)) / 60}m`;
+  const path = `/v1/keys/${encodeURIComponent(key)}/usage`;
+  const { rows } = await get(path, { window: asked, step }, options);
+  const shown = Math.ceil(seconds / each);
+  return { rows: rows.slice(-shown), before: compared ? rows.slice(-shown - WEEK / each, -(WEEK / each)) : null };
+}
+
+export function Usage({ query }) {
+  const me = useMe();
+  const window = query.get("window") in WINDOWS ? query.get("window") : "24h";
+  const { steps } = WINDOWS[window];
+  const step = steps.includes(query.get("step")) ? query.get("step") : steps[0];
+  const counter = COUNTERS.some(([name]) => name === query.get("of")) ? query.get("of") : "requests";
+  const key = query.get("key") || me.id;
+  const wanted = { key: query.get("key") || "", window, step, of: counter };
+  const set = (changes) => replace(link("usage", { ...wanted, ...changes }));
+  const loaded = useLoad(
+    (options) => rowsOf({ key, window, step }, options), [key, window, step], { seconds: EVERY_SECONDS },
+  );
+  return html`<${Heading}>Usage<//>
+    <${Conditions} wanted=${wanted} set=${set} />
+    <${Loaded} from=${loaded}>${({ rows, before }) => html`
+      <${Totals} rows=${rows} before=${before} />
+      <${Shown} rows=${rows} before=${before} counter=${counter} window=${window} />`}<//>
+    ${key === me.id ? html`<${Limits} />` : null}`;
+}
+
+function Conditions({ wanted, set }) {
+  const me = useMe();
+  const [key, setKey] = useState(wanted.key);
+  const names = useLoad(
+    async (options) => (may(me, "keys.read") ? (await get("/v1/keys", {}, options)).keys.slice(-MOST_NAMES) : []), [],
+  );
+  const submit = (event) => {
+    event.preventDefault();
+    set({ key: key.trim() });
+  };
+  return html`<form class="selection" role="search" aria-label="Which usage" onSubmit=${submit}>
+    <${TextField} label="Key" placeholder=${`yours, ${me.id}`} data-search="1" value=${key} onValue=${setKey}
+      onBlur=${submit} list="usage-keys" autocomplete="off" />
+    <datalist id="usage-keys">${(names.value || []).map(({ id, name, owner }) =>
+      html`<option value=${id}>${name}, ${owner}</option>`)}</datalist>
+    <${Choice} label="Range" value=${wanted.window} onValue=${(window) => set({ window, step: "" })}
+      options=${Object.entries(WINDOWS).map(([name, { label }]) => [name, label])} />
+    <${Choice} label="Step" value=${wanted.step} options=${WINDOWS[wanted.window].steps}
+      onValue=${(step) => set({ step })} />
+    <${Choice} label="Chart" value=${wanted.of} options=${COUNTERS} onValue=${(of) => set({ of })} />
+  </form>`;
+}
+
+const told = (name, number) => (name === "bytes" ? bytes(number) : count(number));
+const sum = (rows, name) => rows.reduce((all, row) => all + row[name], 0);
+
+function Totals({ rows, before }) {
+  return html`<dl class="totals">${COUNTERS.map(([name, label]) => html`<div><dt>${label}</dt>
+    <dd>${told(name, sum(rows, name))}${before
+      ? html`<span class="quiet"> week before ${told(name, sum(before, name))}</span>` : null}</dd></div>`)}</dl>`;
+}
+
+function Shown({ rows, before, counter, window }) {
+  const times = useMemo(() => rows.map(({ start }) => Date.parse(start) / 1000), [rows]);
+  const [, label] = COUNTERS.find(([name]) => name === counter);
+  const used = rows.filter((row) => COUNTERS.some(([name]) => row[name]));
+  if (!used.length && !before?.some((row) => row[counter])) {
+    return html`<${Empty} command=${USE}>The key was not used in ${WINDOWS[window].label}. This is a use:<//>`;
+  }
+  const lines = [{ label, values: rows.map((row) => row[counter]) }];
+  if (before) lines.push({ label: "week before", values: before.map((row) => row[counter]), dashed: true });
+  return html`<${Chart} times=${times} lines=${lines} told=${(number) => told(counter, number)}
+      label=${`${label} in ${WINDOWS[window].label}: ${told(counter, sum(rows, counter))} in all; the table has the numbers`} />
+    ${before ? html`<p class="quiet">Dashed: the week before.</p>` : null}
+    <p class="quiet" role="status">${count(used.length)} of ${count(rows.length)} steps with any use, newest first</p>
+    <${Table} caption="Usage" columns=${COLUMNS} rows=${[...used].reverse()} keyOf=${({ start }) => start} />`;
+}
+
+const COLUMNS = [
+  { label: "From", cell: ({ start }) => dated(start) },
+  ...COUNTERS.map(([name, label]) => ({ label, number: true, cell: (row) => told(name, row[name]) })),
+];
+
+// Of one's own key alone: nobody else is told what is left of limits.
+function Limits() {
+  const loaded = useLoad((options) => get("/v1/me", {}, options), [], { seconds: EVERY_SECONDS });
+  return html`<h2>Limits of your key</h2><${Loaded} from=${loaded}>${({ limits }) => {
+    const all = Object.entries(limits);
+    if (!all.length) return html`<p class="quiet">It has none.</p>`;
+    return html`<${Table} caption="Limits of your key" rows=${all} keyOf=${([name]) => name} columns=${LIMITS} />`;
+  }}<//>`;
+}
+
+const LIMITS = [
+  { label: "Limit", cell: ([name]) => name.replaceAll("_", " ") },
+  { label: "Left", number: true, cell: ([, { left }]) => count(left) },
+  { label: "Of", number: true, cell: ([, { limit }]) => count(limit) },
+  { label: "Whole again in", number: true, cell: ([, one]) => span(one.resets_in) },
+];
