@@ -4,6 +4,7 @@ It loads nothing of the server.
 """
 
 from gateway.client.aio import AsyncClient, AsyncStream
+from gateway.client.protocol.counting import CountSelection
 from gateway.client.protocol.events import PageSelection, ReceivedEvent, Selection, StreamSelection
 from gateway.client.protocol.paging import EventPage
 from gateway.client.protocol.reading import Batch
@@ -15,6 +16,7 @@ __all__ = [
     "AsyncStream",
     "Batch",
     "Client",
+    "CountSelection",
     "EventPage",
     "PageSelection",
     "ReceivedEvent",

@@ -12,6 +12,7 @@ import httpx
 
 from gateway.client.connection import GatewayAddress
 from gateway.client.protocol.consuming import acknowledge
+from gateway.client.protocol.counting import CountSelection, counts
 from gateway.client.protocol.events import (
     PageSelection,
     ReceivedEvent,
@@ -99,6 +100,10 @@ class AsyncClient:
     async def acknowledge(self, name: str, cursor: str) -> bool:
         """Acknowledge all up to a cursor for a consumer; whether the gateway has it durably."""
         return await self.run(acknowledge(self.url, name, cursor, self._notice))
+
+    async def counts(self, **selection: Unpack[CountSelection]) -> dict[str, Any]:
+        """Numbers of events by time and by members; see `Client.counts`."""
+        return await self.run(counts(self.url, parameters_of(selection), self._notice))
 
     def pages(
         self, *, follow: bool = False, wait: int = 30, **selection: Unpack[PageSelection]

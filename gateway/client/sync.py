@@ -12,6 +12,7 @@ import httpx
 
 from gateway.client.connection import GatewayAddress
 from gateway.client.protocol.consuming import acknowledge
+from gateway.client.protocol.counting import CountSelection, counts
 from gateway.client.protocol.events import (
     PageSelection,
     ReceivedEvent,
@@ -107,6 +108,11 @@ class Client:
     def acknowledge(self, name: str, cursor: str) -> bool:
         """Acknowledge all up to a cursor for a consumer; whether the gateway has it durably."""
         return self.run(acknowledge(self.url, name, cursor, self._notice))
+
+    def counts(self, **selection: Unpack[CountSelection]) -> dict[str, Any]:
+        """Numbers of events by time and, with `by`, by members: the answer as it is. Where it is
+        not `complete`, its `next` is sent as `before` for the rest."""
+        return self.run(counts(self.url, parameters_of(selection), self._notice))
 
     def pages(
         self, *, follow: bool = False, wait: int = 30, **selection: Unpack[PageSelection]

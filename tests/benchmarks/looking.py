@@ -1,4 +1,5 @@
-"""Looking: a page of the newest events beside one of the oldest, and a search beside a plain scan.
+"""Looking: a page of the newest events beside one of the oldest, a search beside a plain scan, and
+counts beside a plain GROUP BY.
 
 Within this process, over a socket, on the embedded store. Both sides of a ratio are taken in turns,
 so that a busy machine slows both.
@@ -19,7 +20,9 @@ import apsw
 from gateway.clock import SystemClock
 from gateway.ingest.decode import decode_events
 from gateway.ingest.ids import new_ids
+from gateway.log.counts import BLOCK_OFFSETS
 from gateway.log.ports import Log
+from gateway.looking.count_cache import CountCache
 from gateway.runtime.compose import running
 from gateway.settings.declarations import SECTIONS, Settings
 from gateway.settings.look import LookSettings
@@ -28,13 +31,16 @@ from tests.benchmarks import payload
 
 # It stands in no event but the records of these searches.
 WORD = "nowhere-at-all"
+# Tenant of one event in so many.
+RARE, _ONE_IN = "rare", 8
 PAGE = 100
 _PAGES = 40
 _PART = 1000
 
 
 def cost(folder: Path, log: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds of a page in both orders, and seconds to search the log, and to scan it."""
+    """Milliseconds of a page in both orders, and seconds to search and to count the log, and of
+    plain statements that do the same."""
     return asyncio.run(_cost(folder / f"looking-{log}", log, rounds))
 
 
@@ -52,12 +58,26 @@ async def _cost(folder: Path, log: int, rounds: int) -> dict[str, Any]:
         await _fill(started.context.log, log)
         headers = {"Authorization": f"Bearer {started.first_key}"}
 
-        async def page(**parameters: str) -> Any:
+        async def get(path: str, parameters: dict[str, str]) -> Any:
             async with session.get(
-                started.url + "/v1/events", params=parameters, headers=headers
+                started.url + path, params=parameters, headers=headers
             ) as answer:
                 assert answer.status == 200, await answer.text()
                 return await answer.json()
+
+        async def page(**parameters: str) -> Any:
+            return await get("/v1/events", parameters)
+
+        async def count(**parameters: str) -> None:
+            counted = await get("/v1/counts", {"since": "5h", "step": "1m", **parameters})
+            assert counted["complete"]
+
+        async def count_anew() -> None:
+            started.context.count_cache = CountCache()
+            await count(tenant=RARE)
+
+        async def group() -> None:
+            await asyncio.to_thread(_group, folder / "log.db")
 
         async def search() -> None:
             parameters = {"text": WORD, "order": "desc", "category": "bench.**"}
@@ -74,12 +94,24 @@ async def _cost(folder: Path, log: int, rounds: int) -> dict[str, Any]:
             lambda: page(**rest), lambda: page(**rest, order="desc"), _PAGES * rounds
         )
         text, plain = await _in_turns(search, scan, max(rounds, 3))
+        everything, grouped = await _in_turns(count, group, max(rounds, 3))
+        of_tenant, grouped_again = await _in_turns(count_anew, group, max(rounds, 3))
+        more = []
+        for _ in range(max(rounds, 3)):
+            await _fill(started.context.log, BLOCK_OFFSETS)
+            begun = time.perf_counter()
+            await count(tenant=RARE)
+            more.append(time.perf_counter() - begun)
     return {
         "log": log,
         "asc_ms": asc * 1e3,
         "desc_ms": desc * 1e3,
         "text_seconds": text,
         "scan_seconds": plain,
+        "count_all_seconds": everything,
+        "count_tenant_seconds": of_tenant,
+        "count_again_seconds": median(more),
+        "group_seconds": median([grouped, grouped_again]),
     }
 
 
@@ -100,16 +132,26 @@ async def _fill(log: Log, count: int) -> None:
     ids = new_ids(SystemClock().now)
     for begin in range(0, count, _PART):
         items = [
-            payload.posted(data={"n": number}).encode()
+            payload.posted(
+                data={"n": number}, tenant="common" if number % _ONE_IN else RARE
+            ).encode()
             for number in range(begin, min(begin + _PART, count))
         ]
         await log.append([decode_events(items, ids)])
 
 
 def _scan(path: Path) -> None:
+    _execute(path, "SELECT count(*) FROM event WHERE instr(body, ?)", WORD.encode())
+
+
+def _group(path: Path) -> None:
+    """Counts by hour, in one statement."""
+    _execute(path, "SELECT recorded_at / 3600000000, count(*) FROM event GROUP BY 1")
+
+
+def _execute(path: Path, sql: str, *bound: bytes) -> None:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        sql = "SELECT count(*) FROM event WHERE instr(body, ?)"
-        connection.execute(sql, (WORD.encode(),)).fetchone()
+        connection.execute(sql, bound).fetchall()
     finally:
         connection.close()

@@ -363,6 +363,15 @@ def _looking(found: list[dict[str, Any]]) -> list[Row]:
                 one["text_seconds"] / one["scan_seconds"], "x", AT_MOST, 3, search,
             ),
         ]  # fmt: skip
+        for what, name, most in (
+            ("a view of everything", "all", 0.1),
+            ("a tenant", "tenant", 1.5),
+            ("a tenant, after one block more", "again", 0.1),
+        ):
+            took, plain = one[f"count_{name}_seconds"], one["group_seconds"]
+            what = f"counts of {one['log']} events of {what} / a plain GROUP BY by hour"
+            remark = f"{took * 1e3:.1f} / {plain * 1e3:.1f} ms"
+            lines.append(Row(what, took / plain, "x", AT_MOST, most, remark))
     return lines
 
 

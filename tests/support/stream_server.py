@@ -99,6 +99,7 @@ class StreamServer:
         app = web.Application()
         app.router.add_route("*", "/v1/stream", self.handle)
         app.router.add_get("/v1/events", self.handle)
+        app.router.add_get("/v1/counts", self.handle)
         app.router.add_post("/v1/consumers/{name}/ack", self.acknowledge)
         return app
 

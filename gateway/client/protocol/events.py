@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 import msgspec
@@ -79,7 +79,7 @@ class StreamSelection(Selection, total=False):
     selection: Literal["update"]
 
 
-def parameters_of(selection: Selection) -> dict[str, Any]:
+def parameters_of(selection: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a request, without those that say nothing. Raises `InvalidRequest` for what
     cannot be sent as it is meant."""
     given = {name.rstrip("_"): value for name, value in selection.items()}

@@ -16,7 +16,7 @@ EVERYTHING = {"actions": ["ingest", "pull", "stream"], "categories": ["auth", "a
 
 def test_the_examples_of_the_page_work_as_printed(tmp_path: Path) -> None:
     examples = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(examples) == 6
+    assert len(examples) == 7
     said = StringIO()
     with GatewayProcess(tmp_path / "data") as gateway:
         names: dict[str, Any] = {"URL": gateway.url, "KEY": gateway.make_key(EVERYTHING)}
@@ -31,4 +31,5 @@ def test_the_examples_of_the_page_work_as_printed(tmp_path: Path) -> None:
     assert "events up to" in lines[5]
     lines = [line for line in lines[5:] if "events up to" not in line]
     assert [line.split()[0] for line in lines[:3]] == ["1000", "1000", "500"]
-    assert lines[3:] == ["user.logout", "1"]
+    assert lines[3].startswith("2500 [{'value': 'auth'")
+    assert lines[4:] == ["user.logout", "1"]

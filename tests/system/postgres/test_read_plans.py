@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway.adapters.postgres.counting import count_sql
 from gateway.adapters.postgres.log import PostgresLog
 from gateway.adapters.postgres.rows import EVENT_COLUMNS, page_sql
 from gateway.clock import SystemClock
@@ -32,6 +33,27 @@ async def test_no_page_is_sorted(
             way = "Backward " if newest_first else ""
             assert f"Index Scan {way}using sequenced_pkey" in plan, plan
             assert "Sort" not in plan, plan
+            assert "Seq Scan" not in plan, plan
+    finally:
+        await log.close()
+
+
+@pytest.mark.parametrize("members", [(), ("tenant", "actor")])
+@pytest.mark.parametrize("condition", ["", " AND (tenant = ?)"])
+async def test_counts_read_their_block_by_the_index(
+    database: str, draft: Callable[..., Draft], members: tuple[str, ...], condition: str
+) -> None:
+    log = await PostgresLog.open(database, SystemClock())
+    bound = ["default"] if condition else []
+    sql = count_sql(members, condition)
+    try:
+        await log.append([[draft(id=f"e{number}") for number in range(EVENTS)]])
+        for prepare in ("SELECT 1", "ANALYZE audit_gateway.sequenced, audit_gateway.event"):
+            async with log._reads.connection("no plan") as connection:
+                await connection.execute(prepare)
+                rows = await connection.fetch(f"EXPLAIN {sql}", 0, EVENTS, 60_000_000, *bound)
+            plan = "\n".join(row[0] for row in rows)
+            assert "using sequenced_pkey" in plan, plan
             assert "Seq Scan" not in plan, plan
     finally:
         await log.close()

@@ -73,6 +73,10 @@ class InPlainCalls:
         with Client(url, KEY, pause=self.waits.append) as client:
             return client.publish(events)
 
+    def counts(self, url: str, **selection: Any) -> dict[str, Any]:
+        with Client(url, KEY, pause=self.waits.append) as client:
+            return client.counts(**selection)
+
     def pages(self, url: str, most: int = 100, **selection: Any) -> list[Any]:
         with Client(url, KEY, pause=self.waits.append) as client:
             found = []
@@ -134,6 +138,10 @@ class WithAsyncio(InPlainCalls):
     def publish(self, url: str, events: Iterable[Mapping[str, Any]]) -> SendResult:
         result: SendResult = self._run(lambda client: client.publish(events), url)
         return result
+
+    def counts(self, url: str, **selection: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._run(lambda client: client.counts(**selection), url)
+        return found
 
     def pages(self, url: str, most: int = 100, **selection: Any) -> list[Any]:
         async def use(client: AsyncClient) -> list[Any]:
@@ -336,6 +344,21 @@ def test_what_is_no_page_is_an_error(user: InPlainCalls) -> None:
     ):
         with running(StreamServer(answer)) as url, pytest.raises(error):
             user.pages(url)
+
+
+# Counts
+
+
+def test_counts_are_the_answer_as_it_is(user: InPlainCalls) -> None:
+    server = StreamServer(problem(503), problem(200, total=7, next=None))
+    with running(server) as url:
+        found = user.counts(url, since="1h", step="1m", by=["tenant", "actor"], top=5)
+    assert (found["total"], found["next"]) == (7, None)
+    assert server.requests[0] == server.requests[1] == {
+        "since": ["1h"], "step": ["1m"], "by": ["tenant", "actor"], "top": ["5"],
+    }  # fmt: skip
+    with running(StreamServer(problem(403))) as url, pytest.raises(Forbidden):
+        user.counts(url, by="actor")
 
 
 # Publishing
