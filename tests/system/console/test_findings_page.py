@@ -62,7 +62,7 @@ async def test_a_finding_tells_what_why_and_the_uses_themselves(
         await page.sees("request.denied")
         await page.sees("127.0.0.1")
         await page.accessible("findings-open")
-        await page.click("Close")
+        await page.press("Escape")
         await page.sees_no("Its uses then")
 
 
@@ -114,6 +114,21 @@ async def test_its_key_is_suspended_after_a_question_and_resumed_by_undo(
         await page.click("Undo")
         await page.sees("counts again")
         assert gateway.ask("GET", "/v1/events", key)[0] == 200
+
+
+async def test_what_cannot_be_undone_any_more_is_said(
+    gateway: GatewayProcess, console: OpenConsole, key: str, admin: str
+) -> None:
+    identity = find(gateway, key)
+    async with console(admin, f"#/findings/{identity}", refusals=True) as page:
+        await page.click("Suspend key …")
+        await page.fill("Reason", "looked at")
+        await page.click("Suspend the key")
+        await page.sees("is suspended")
+        path = f"/v1/keys/{key[5:17]}/revoke"
+        assert gateway.ask("POST", path, gateway.first_key, {"reason": "over"})[0] == 200
+        await page.click("Undo")
+        await page.sees("It could not be undone")
 
 
 async def test_tabs_and_conditions_choose_and_can_be_dropped(

@@ -98,6 +98,9 @@ async def test_a_role_is_made_and_deleted_after_a_question(
         await page.click("New role")
         await page.fill("Name", "just-made")
         await page.accessible("roles-new")
+        # Nothing that is typed is lost by a key.
+        await page.find("field", "Name", "it.focus()")
+        await page.press("Escape")
         await page.click("Preview")
         await page.sees("No key has it, so nothing changes now.")
         await page.click("Put the role")

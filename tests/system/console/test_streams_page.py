@@ -18,9 +18,11 @@ READS = {"actions": ["stream"], "categories": ["**"]}
 ON_CALL = {"actions": ["ops.read", "ops.act"], "categories": ["**"]}
 LOOKS = {"actions": ["ops.read"], "categories": ["**"]}
 
+_KEY = "document.querySelector('[data-search]').value"
 
-def make_key(gateway: GatewayProcess, name: str) -> str:
-    wanted = {"name": name, "purpose": "alerts", "owner": "soc", "grants": [READS]}
+
+def make_key(gateway: GatewayProcess, name: str, owner: str = "soc") -> str:
+    wanted = {"name": name, "purpose": "alerts", "owner": owner, "grants": [READS]}
     status, answer = gateway.ask("POST", "/v1/keys", gateway.first_key, wanted)
     assert status == 201, answer
     key: str = answer["key"]
@@ -29,13 +31,13 @@ def make_key(gateway: GatewayProcess, name: str) -> str:
 
 @contextmanager
 def reading(
-    gateway: GatewayProcess, key: str, query: str = ""
+    gateway: GatewayProcess, key: str, query: str = "", client: str = "collector/1.0"
 ) -> Iterator[http.client.HTTPResponse]:
     """An open stream of a key, of which the first line was read."""
     connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=patience(30))
     headers = {
         "Authorization": f"Bearer {key}", "Accept": "application/x-ndjson",
-        "User-Agent": "collector/1.0",
+        "User-Agent": client,
     }  # fmt: skip
     connection.request("GET", f"/v1/stream?from=now{query}", headers=headers)
     answer = connection.getresponse()
@@ -121,6 +123,35 @@ async def test_conditions_that_leave_nothing_can_be_dropped(
             await page.fill("State", "stalled")
             await page.sees("No streams with these conditions.")
             assert await page.evaluate("location.hash") == "#/streams?state=stalled"
+
+
+async def test_the_streams_of_one_key_are_chosen_by_its_id(
+    gateway: GatewayProcess, console: OpenConsole, key: str
+) -> None:
+    other = make_key(gateway, "other")
+    with reading(gateway, key), reading(gateway, other):
+        async with console(gateway.make_key(ON_CALL), "#/streams") as page:
+            await page.sees("2 of 2 streams")
+            await page.press("/")
+            await page.until("document.activeElement.dataset.search === '1'")
+            await page.fill("Key", key[5:17])
+            await page.sees("1 of 1 streams")
+            await page.sees_no("other")
+            await page.fill("Transport", "sse")
+            await page.click("Drop the key")
+            await page.until(f"location.hash === '#/streams?transport=sse' && {_KEY} === ''")
+
+
+async def test_names_and_clients_stay_text(gateway: GatewayProcess, console: OpenConsole) -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    key = make_key(gateway, hostile, "<script>alert(1)</script>")
+    with reading(gateway, key, client=hostile):
+        async with console(gateway.make_key(ON_CALL), "#/streams") as page:
+            await page.sees(hostile)
+            await page.sees("<script>alert(1)</script>")
+            await page.click(f"End the stream of {hostile}")
+            await page.sees(f"{hostile} at 127.0.0.1")
+            assert await page.evaluate("document.querySelectorAll('img, #app script').length") == 0
 
 
 async def test_nobody_reading_is_told_with_how_to(

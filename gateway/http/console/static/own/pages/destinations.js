@@ -8,6 +8,7 @@ import { may, useMe } from "state/me";
 import { say } from "state/said";
 import { Ago } from "parts/ago";
 import { DeadLetters } from "parts/dead_letters";
+import { Details } from "parts/details";
 import { Confirm } from "parts/dialog";
 import { Heading } from "parts/layout";
 import { Empty, Loaded } from "parts/states";
@@ -87,19 +88,17 @@ function Opened({ of, again, onClose }) {
   const me = useMe();
   const [asking, setAsking] = useState("");
   if (!of) {
-    return html`<section class="details" aria-label="Destination"><p>There is no such destination any more.</p>
-      <button onClick=${onClose}>Close</button></section>`;
+    return html`<${Details} label="Destination" title="No such destination" onClose=${onClose}>
+      <p>There is none of this name.</p><//>`;
   }
   const close = () => setAsking("");
-  return html`<section class="details" aria-label="Destination">
-    <div class="heading"><h2>${of.name}</h2><div class="actions">
-      ${may(me, "ops.act") ? html`<${Acts} of=${of} again=${again} onAsk=${setAsking} />` : null}
-      <button class="small" onClick=${onClose}>Close</button></div></div>
+  const actions = may(me, "ops.act") ? html`<${Acts} of=${of} again=${again} onAsk=${setAsking} />` : null;
+  return html`<${Details} label="Destination" title=${of.name} actions=${actions} onClose=${onClose}>
     <${Facts} of=${of} />
     ${of.replay ? html`<${Replay} of=${of} onAsk=${may(me, "ops.act") ? setAsking : null} />` : null}
     <${DeadLetters} of=${of} path=${pathOf(of.name)} again=${again} />
     ${asking ? html`<${QUESTIONS[asking]} of=${of} again=${again} onClose=${close} />` : null}
-  </section>`;
+  <//>`;
 }
 
 function Facts({ of }) {

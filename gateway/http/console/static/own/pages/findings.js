@@ -7,9 +7,10 @@ import { useLoad } from "state/load";
 import { may, useMe } from "state/me";
 import { say } from "state/said";
 import { Ago } from "parts/ago";
+import { Details } from "parts/details";
 import { Confirm } from "parts/dialog";
 import { members, severityName } from "parts/events";
-import { Choice, TextField } from "parts/fields";
+import { Choice, SettledField } from "parts/fields";
 import { Heading } from "parts/layout";
 import { SIGNAL_NAMES, sureness, titleOf, whyOf } from "parts/signals";
 import { Empty, FilteredOut, Loaded, Partial } from "parts/states";
@@ -37,7 +38,7 @@ export function Findings({ parts, query }) {
   const set = (changes) => replace(to(changes));
   const opened = parts[0];
   return html`<${Heading}>Findings<//>
-    <${Conditions} key=${wanted.key} wanted=${wanted} set=${set} />
+    <${Conditions} wanted=${wanted} set=${set} />
     <${Loaded} from=${loaded}>${({ findings }) => {
       const found = findings.find(({ id }) => id === opened);
       return html`
@@ -51,14 +52,10 @@ export function Findings({ parts, query }) {
 }
 
 function Conditions({ wanted, set }) {
-  const [key, setKey] = useState(wanted.key);
-  const submit = (event) => {
-    event.preventDefault();
-    set({ key: key.trim() });
-  };
-  return html`<form class="selection" role="search" aria-label="Which findings" onSubmit=${submit}>
-    <${TextField} label="Key" placeholder="id of a key" data-search="1" value=${key} onValue=${setKey}
-      onBlur=${submit} />
+  return html`<form class="selection" role="search" aria-label="Which findings"
+    onSubmit=${(event) => event.preventDefault()}>
+    <${SettledField} label="Key" placeholder="id of a key" data-search="1" value=${wanted.key}
+      onValue=${(key) => set({ key })} />
     <${Choice} label="Signal" value=${wanted.signal} onValue=${(signal) => set({ signal })}
       options=${[["", "any signal"], ...SIGNAL_NAMES.map((name) => [name, titleOf(name)])]} />
   </form>`;
@@ -112,17 +109,13 @@ function Opened({ finding, again, onClose }) {
   const me = useMe();
   const [asking, setAsking] = useState("");
   if (!finding) {
-    return html`<section class="details" aria-label="Finding"><p>This finding is not there any more, or your
-      conditions leave it out.</p><button onClick=${onClose}>Close</button></section>`;
+    return html`<${Details} label="Finding" title="No such finding" onClose=${onClose}>
+      <p>This finding is not there any more, or your conditions leave it out.</p><//>`;
   }
   const close = () => setAsking("");
   const judges = may(me, "keys.admin") && finding.key !== me.id;
-  return html`<section class="details" aria-label="Finding">
-    <div class="heading"><h2>${titleOf(finding.signal)}</h2>
-      <div class="actions">
-        ${judges ? html`<${Judgement} finding=${finding} again=${again} onAsk=${setAsking} />` : null}
-        <button class="small" onClick=${onClose}>Close</button>
-      </div></div>
+  const actions = judges ? html`<${Judgement} finding=${finding} again=${again} onAsk=${setAsking} />` : null;
+  return html`<${Details} label="Finding" title=${titleOf(finding.signal)} actions=${actions} onClose=${onClose}>
     <p>${whyOf(finding.signal)}</p>
     ${may(me, "keys.admin") && !judges
       ? html`<p class="quiet">It is about your own key: somebody else has to judge it.</p>` : null}
@@ -139,7 +132,7 @@ function Opened({ finding, again, onClose }) {
     ${finding.key && may(me, "pull") ? html`<${Uses} finding=${finding} />` : null}
     ${asking === "expected" ? html`<${Expect} finding=${finding} again=${again} onClose=${close} />` : null}
     ${asking === "suspend" ? html`<${Suspend} finding=${finding} onClose=${close} />` : null}
-  </section>`;
+  <//>`;
 }
 
 function textOf(value) {

@@ -6,6 +6,7 @@ import { go, link } from "state/address";
 import { useLoad } from "state/load";
 import { may, useMe } from "state/me";
 import { say } from "state/said";
+import { Details } from "parts/details";
 import { Confirm } from "parts/dialog";
 import { Heading } from "parts/layout";
 import { RoleEditor } from "parts/role_editor";
@@ -72,15 +73,13 @@ function columns(having, beside) {
 function Opened({ role, having, changes, again, onClose }) {
   const [deleting, setDeleting] = useState(false);
   if (!role) {
-    return html`<section class="details" aria-label="Role"><p>There is no such role.</p>
-      <button onClick=${onClose}>Close</button></section>`;
+    return html`<${Details} label="Role" title="No such role" onClose=${onClose}>
+      <p>There is no such role.</p><//>`;
   }
-  return html`<section class="details" aria-label="Role">
-    <div class="heading"><h2>${role.name}</h2><div class="actions">
-      ${changes && !role.builtin ? html`
-        <a class="button small" href=${link("roles", {}, role.name, "change")}>Change …</a>
-        <button class="small danger" onClick=${() => setDeleting(true)}>Delete …</button>` : null}
-      <button class="small" onClick=${onClose}>Close</button></div></div>
+  const actions = changes && !role.builtin
+    ? html`<a class="button small" href=${link("roles", {}, role.name, "change")}>Change …</a>
+        <button class="small danger" onClick=${() => setDeleting(true)}>Delete …</button>` : null;
+  return html`<${Details} label="Role" title=${role.name} actions=${actions} onClose=${onClose}>
     <p>${role.description}</p>
     ${role.builtin ? html`<p class="quiet">Predefined roles cannot be changed.</p>` : null}
     ${(role.problems || []).map((problem) => html`<p class="problem">${Object.values(problem).join(": ")}</p>`)}
@@ -93,7 +92,7 @@ function Opened({ role, having, changes, again, onClose }) {
       : html`<p class="quiet">No key has it.</p>`}
     ${deleting ? html`<${Deletion} role=${role} having=${having} again=${again} onDeleted=${onClose}
       onClose=${() => setDeleting(false)} />` : null}
-  </section>`;
+  <//>`;
 }
 
 const KEYS = [

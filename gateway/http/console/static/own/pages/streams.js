@@ -8,7 +8,7 @@ import { may, useMe } from "state/me";
 import { say } from "state/said";
 import { Ago } from "parts/ago";
 import { Confirm } from "parts/dialog";
-import { Choice, TextField } from "parts/fields";
+import { Choice, SettledField } from "parts/fields";
 import { Heading } from "parts/layout";
 import { Empty, FilteredOut, Loaded, Partial } from "parts/states";
 import { Table } from "parts/table";
@@ -55,20 +55,12 @@ export function Streams({ query }) {
 }
 
 function Conditions({ wanted, set, everyone }) {
-  const [typed, setTyped] = useState({ key: wanted.key, tenant: wanted.tenant });
-  const submit = (event) => {
-    event.preventDefault();
-    set({ key: typed.key.trim(), tenant: typed.tenant.trim() });
-  };
-  const field = (name) => ({
-    value: typed[name],
-    onValue: (value) => setTyped((before) => ({ ...before, [name]: value })),
-    onBlur: submit,
-  });
-  return html`<form class="selection" role="search" aria-label="Which streams" onSubmit=${submit}>
-    ${everyone ? html`<${TextField} label="Key" placeholder="id of a key" data-search="1" ...${field("key")} />`
-      : null}
-    <${TextField} label="Tenant" placeholder="all" ...${field("tenant")} />
+  return html`<form class="selection" role="search" aria-label="Which streams"
+    onSubmit=${(event) => event.preventDefault()}>
+    ${everyone ? html`<${SettledField} label="Key" placeholder="id of a key" data-search="1" value=${wanted.key}
+      onValue=${(key) => set({ key })} />` : null}
+    <${SettledField} label="Tenant" placeholder="all" value=${wanted.tenant}
+      onValue=${(tenant) => set({ tenant })} />
     <${Choice} label="Transport" value=${wanted.transport} options=${TRANSPORTS}
       onValue=${(transport) => set({ transport })} />
     <${Choice} label="State" value=${wanted.state} options=${STATES} onValue=${(state) => set({ state })} />

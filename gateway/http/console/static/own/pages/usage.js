@@ -1,12 +1,12 @@
 // Usage: how much a key was used, beside the week before, and what its limits leave.
-import { useMemo, useState } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 import { html } from "dom";
 import { get } from "api/http";
 import { link, replace } from "state/address";
 import { useLoad } from "state/load";
 import { may, useMe } from "state/me";
 import { Chart } from "parts/chart";
-import { Choice, TextField } from "parts/fields";
+import { Choice, SettledField } from "parts/fields";
 import { Heading } from "parts/layout";
 import { Empty, Loaded } from "parts/states";
 import { Table } from "parts/table";
@@ -63,17 +63,13 @@ export function Usage({ query }) {
 
 function Conditions({ wanted, set }) {
   const me = useMe();
-  const [key, setKey] = useState(wanted.key);
   const names = useLoad(
     async (options) => (may(me, "keys.read") ? (await get("/v1/keys", {}, options)).keys.slice(-MOST_NAMES) : []), [],
   );
-  const submit = (event) => {
-    event.preventDefault();
-    set({ key: key.trim() });
-  };
-  return html`<form class="selection" role="search" aria-label="Which usage" onSubmit=${submit}>
-    <${TextField} label="Key" placeholder=${`yours, ${me.id}`} data-search="1" value=${key} onValue=${setKey}
-      onBlur=${submit} list="usage-keys" autocomplete="off" />
+  return html`<form class="selection" role="search" aria-label="Which usage"
+    onSubmit=${(event) => event.preventDefault()}>
+    <${SettledField} label="Key" placeholder=${`yours, ${me.id}`} data-search="1" value=${wanted.key}
+      onValue=${(key) => set({ key })} list="usage-keys" autocomplete="off" />
     <datalist id="usage-keys">${(names.value || []).map(({ id, name, owner }) =>
       html`<option value=${id}>${name}, ${owner}</option>`)}</datalist>
     <${Choice} label="Range" value=${wanted.window} onValue=${(window) => set({ window, step: "" })}

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "dom";
 import { link } from "state/address";
-import { useSaid } from "state/said";
+import { say, useSaid } from "state/said";
 import { onZone, toggleZone, zoneName } from "parts/time";
 
 // `pages`: each `{name, title, key}`; `key` is pressed behind `g` to go there.
@@ -49,6 +49,14 @@ function Said() {
   const said = useSaid();
   return html`<div class="said" role="status" aria-live="polite">
     ${said.map(({ number, text, undo }) => html`<p key=${number}>${text}
-      ${undo ? html`<button class="small" onClick=${undo}>Undo</button>` : null}</p>`)}
+      ${undo ? html`<button class="small" onClick=${() => undone(undo)}>Undo</button>` : null}</p>`)}
   </div>`;
+}
+
+async function undone(undo) {
+  try {
+    await undo();
+  } catch (problem) {
+    say(`It could not be undone: ${problem.message}`);
+  }
 }

@@ -4,6 +4,7 @@ import { html } from "dom";
 import { call, post } from "api/http";
 import { may, useMe } from "state/me";
 import { say } from "state/said";
+import { Details } from "parts/details";
 import { Field, TextField } from "parts/fields";
 import { Failed, Loading, Partial } from "parts/states";
 import { Table } from "parts/table";
@@ -61,9 +62,7 @@ export function RoleEditor({ role, having, roles, onPut, onClose }) {
       setPreview({ state: "failed", problem });
     }
   };
-  return html`<section class="details" aria-label="Change">
-    <div class="heading"><h2>${role ? `Change ${role.name}` : "New role"}</h2>
-      <div class="actions"><button class="small" onClick=${onClose}>Close</button></div></div>
+  return html`<${Details} label="Change" title=${role ? `Change ${role.name}` : "New role"} onClose=${onClose}>
     <form onSubmit=${look}>
       ${role ? null : html`<${TextField} label="Name" required value=${name} onValue=${change(setName)}
         hint="lower case letters, digits and hyphens" />`}
@@ -74,7 +73,7 @@ export function RoleEditor({ role, having, roles, onPut, onClose }) {
     </form>
     <${Preview} preview=${preview} name=${name.trim()} before=${role && before} having=${having} again=${look}
       onPut=${onPut} />
-  </section>`;
+  <//>`;
 }
 
 function parsed(text, setWrong) {
