@@ -38,3 +38,19 @@ class Histogram:
 def width(bounds: Sequence[float]) -> int:
     """Number of cells of a histogram with these bounds."""
     return len(bounds) + 2
+
+
+def quantile(bounds: Sequence[float], cells: Sequence[float], part: float) -> float | None:
+    """Value up to which that part of all values are, within its cell as if they were spread evenly,
+    as Prometheus has it; the last bound for values beyond. None without values."""
+    counts = cells[:-1]
+    rank = part * sum(counts)
+    if not rank:
+        return None
+    below = 0.0
+    for place, count in enumerate(counts[: len(bounds)]):
+        if count and below + count >= rank:
+            low = bounds[place - 1] if place else 0.0
+            return low + (bounds[place] - low) * (rank - below) / count
+        below += count
+    return bounds[-1]

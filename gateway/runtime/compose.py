@@ -37,6 +37,7 @@ from gateway.fleet.processes import Process, Processes
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.vanished import VanishedPeers
 from gateway.http.connection.write_scheduler import WriteScheduler
+from gateway.http.health.fleet_health import FleetHealth
 from gateway.http.metrics.metrics import Metrics
 from gateway.http.request.admission import AdmissionControl
 from gateway.http.request.context import Context
@@ -342,6 +343,7 @@ async def _start_parts(
         session_streams=session_streams,
         admission=AdmissionControl(keyring, limits, in_flight, enforcement.freshness, sessions),
         metrics=worker.metrics if worker is not None else Metrics(),
+        health_of=lambda context: FleetHealth(context, processes),
         followed=followed,
         files=open_files(settings),
         tasks=tasks,
@@ -380,7 +382,7 @@ async def _tick(context: Context) -> None:
     while True:
         await context.clock.sleep(until_next_poll(context.clock, _TICK_SECONDS))
         context.hub.tick()
-        context.canary.look()
+        context.health.look()
         vanished.probe()
         context.enforcement.tick()
         context.metrics.update(context)

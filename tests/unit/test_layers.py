@@ -136,6 +136,10 @@ ALLOWED = {
         "formats access/grants access/keys access/administration log looking oversight/review "
         "delivery http/response http/query fleet"
     ),
+    "http/health": (
+        "settings log streaming/health oversight delivery/running fleet http/response "
+        "http/request http/openapi"
+    ),
     "http/console": (
         "filters access/credentials access/grants access/keys access/usage access/policy "
         "access/administration oversight/review http/response http/query http/request "
@@ -146,11 +150,12 @@ ALLOWED = {
         "http/response http/query http/request http/intake http/openapi"
     ),
     "http/routes": (
-        "settings filters formats wire access/credentials access/grants access/keys access/usage "
+        "filters formats wire access/credentials access/grants access/keys access/usage "
         "access/policy access/limits access/administration log looking ingest streaming/live "
-        "streaming/consumers streaming oversight/access_log oversight/detection oversight "
+        "streaming/consumers streaming oversight/access_log oversight/detection "
         "oversight/review delivery http/response http/connection http/query http/request "
-        "http/exports http/pages http/intake http/receivers http/openapi http/console fleet"
+        "http/exports http/pages http/intake http/receivers http/openapi http/console "
+        "http/health fleet"
     ),
     "http/metrics": (
         "wire looking oversight/detection oversight delivery/running http/response http/connection "
@@ -168,7 +173,7 @@ ALLOWED = {
         "delivery/connect delivery/outlets delivery delivery/running adapters/files "
         "adapters/sqlite adapters/sqlite/delivery "
         "adapters/postgres adapters/redis adapters/memory http/framework http/connection http/tls "
-        "http/request http/intake http/metrics http runtime/process fleet"
+        "http/request http/intake http/metrics http/health http runtime/process fleet"
     ),
     "cli/base": (
         "settings scheduling access/credentials access/grants access/keys access/administration "

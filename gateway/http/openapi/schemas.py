@@ -17,6 +17,7 @@ from gateway.access.grants.role import NewRoleBody
 from gateway.access.keys.issuance import NewKeyBody
 from gateway.delivery.definition import NewDestinationBody, ReplayBody, SecretBody
 from gateway.event import MAX_DEPTH, MAX_EVENT_BYTES, Members
+from gateway.fleet.health import ReadinessAnswer, StatusAnswer
 from gateway.fleet.live_streams import LiveStreamAnswer, LiveStreamList
 from gateway.http.query import bodies
 from gateway.http.query.query import StreamParameters
@@ -33,7 +34,7 @@ BODIES: tuple[type, ...] = (
 )  # fmt: skip
 ANSWERS: tuple[type, ...] = (
     Gap, Grant, MintedKey, RevokedKey, KeyDocument, LiveStreamAnswer, LiveStreamList,
-    *answers.ANSWERS,
+    ReadinessAnswer, StatusAnswer, *answers.ANSWERS,
 )  # fmt: skip
 _PREFIX = "#/components/schemas/"
 _REFERENCE = re.compile(rf"{_PREFIX}\w+")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import Protocol
 
 from aiohttp import web
@@ -19,6 +19,7 @@ from gateway.delivery.ports import Destinations
 from gateway.delivery.running.deliveries import DeliverySupervisor
 from gateway.delivery.running.meter import DestinationNumbers
 from gateway.errors import GatewayError, Unavailable
+from gateway.fleet.health import Fault, StatusAnswer
 from gateway.fleet.live_streams import LiveStreams
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
@@ -70,6 +71,19 @@ class MetricsSource(Protocol):
         """All metrics in the format of a media type, and that type in full. May run on a thread."""
 
 
+class HealthSource(Protocol):
+    """Health of this process and, by asking all others, of the whole gateway."""
+
+    def look(self) -> None:
+        """Look at what is wrong, to know since when it is. Call about once a second."""
+
+    def faults(self) -> Sequence[Fault]:
+        """What is wrong with this process."""
+
+    async def status(self) -> StatusAnswer:
+        """Health of the whole gateway. Waits for other processes for a second at most."""
+
+
 class KeptFile(Protocol):
     """File that stays open while the gateway runs."""
 
@@ -119,6 +133,8 @@ class Context:
     looks: Looks
     keyed: KeyedValues
     metrics: MetricsSource
+    health_of: InitVar[Callable[[Context], HealthSource]]
+    health: HealthSource = field(init=False)
     count_cache: CountCache = field(default_factory=CountCache)
     requests: RequestMetrics = field(default_factory=RequestMetrics)
     loop_delay: LoopDelay = field(default_factory=LoopDelay)
@@ -132,6 +148,9 @@ class Context:
     # One scrape at a time, so that the event loop waits for one thread only.
     scrape: asyncio.Lock = field(default_factory=asyncio.Lock)
     ready: bool = False
+
+    def __post_init__(self, health_of: Callable[[Context], HealthSource]) -> None:
+        self.health = health_of(self)
 
     @property
     def work(self) -> LoopWork:

@@ -11,6 +11,7 @@ from functools import partial
 from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE
 from gateway.formats.csv import CSV_TYPE
 from gateway.http.console.routes import CONSOLE_ROUTES
+from gateway.http.health.routes import HEALTH_ROUTES
 from gateway.http.openapi.parts import (
     JSON,
     LAST_EVENT_ID,
@@ -130,8 +131,6 @@ ROUTES: tuple[Route, ...] = (
                               JSON: {"schema": {"type": "object"}}})}, tag="operation"),
     Route("GET", "/healthz", health.healthz, PUBLIC, "healthz", "The process is alive.",
           {200: says("Alive.", _PLAIN, "text/plain")}, tag="operation"),
-    Route("GET", "/readyz", health.readyz, PUBLIC, "readyz", "The gateway takes requests.",
-          {200: says("Ready.", _PLAIN, "text/plain")}, problems=(503,), tag="operation"),
     Route("GET", "/metrics", health.metrics, PUBLIC, "metrics",
           "Metrics for Prometheus: on a listener of their own where `metrics.port` is set, and for "
           "keys with `ops.read` alone where `metrics.require` says so.",
@@ -390,6 +389,7 @@ ROUTES: tuple[Route, ...] = (
           _DELIVERY, "deleteDeadLetter", "Delete one dead letter.",
           {200: says("Whether there was one: 1 or 0.", named("DeletedDeadLetters"))},
           problems=(404,), tag="delivery"),
+    *HEALTH_ROUTES,
     *CONSOLE_ROUTES,
     *ROUTES_OF_SENDERS,
 )  # fmt: skip

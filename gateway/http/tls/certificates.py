@@ -78,20 +78,21 @@ class Certificates:
         """End the handshakes that are not finished."""
         self._handshakes.close()
 
-    def warnings(self) -> Iterator[str]:
-        """What an operator should know, one line each, without names of files."""
+    def warnings(self) -> Iterator[tuple[str, str]]:
+        """What an operator should know, without names of files: a code, and a line each."""
         if self._refused is not None and self._told:
             yield (
+                "certificate_refused",
                 f"the new certificate is refused ({self._refused.members['reason']}), the earlier "
-                "one serves on: the log of the gateway says what to do"
+                "one serves on: the log of the gateway says what to do",
             )
         current = self._current
         left = current.expires - self._clock.now()
         late = min(_LATE_SECONDS, (current.expires - current.begins) * _LATE_PART)
-        if left <= 0:
-            yield f"the certificate has expired at {format_time(self.expires)}: replace its files"
-        elif left < late:
-            yield f"the certificate expires at {format_time(self.expires)}: replace its files"
+        if left < late:
+            verb = "has expired" if left <= 0 else "expires"
+            line = f"the certificate {verb} at {format_time(self.expires)}: replace its files"
+            yield "certificate_expiring", line
 
     def reload(self) -> None:
         """Have the files read again within a second, whether they have changed or not."""

@@ -40,6 +40,7 @@ ACTIONS_OF = {
     "streamPost": ("stream",),
     "ticket": ("stream",),
     "streams": ("ops.read", "stream"),
+    "status": ("ops.read",),
     "endStream": ("ops.act",),
     "consumers": ("stream", "pull", "usage.read"),
     "consumer": ("stream", "pull", "usage.read"),

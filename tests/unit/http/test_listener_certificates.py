@@ -114,8 +114,8 @@ async def test_a_half_written_pair_is_told_of_only_if_it_stays(
     assert certificates.context is now
     refused_lines = [one for one in caplog.records if "refused" in one.message]
     assert len(refused_lines) == 1
-    assert "refused (key_mismatch)" in next(certificates.warnings())
-    assert str(pair.key) not in next(certificates.warnings())
+    assert "refused (key_mismatch)" in next(certificates.warnings())[1]
+    assert str(pair.key) not in next(certificates.warnings())[1]
 
 
 async def test_a_signal_tells_of_a_wrong_pair_at_once_and_takes_an_equal_one_again(
@@ -150,9 +150,9 @@ async def test_a_certificate_near_its_end_is_warned_of(pair: PairFiles, clock: F
     certificates = Certificates(TlsSettings(**pair.settings), clock, tell)
     assert [*certificates.warnings()] == []
     clock.tick(24 * 86400)
-    assert "the certificate expires at" in next(certificates.warnings())
+    assert "the certificate expires at" in next(certificates.warnings())[1]
     clock.tick(6 * 86400)
-    assert "the certificate has expired at" in next(certificates.warnings())
+    assert "the certificate has expired at" in next(certificates.warnings())[1]
 
 
 def test_a_certificate_may_stand_in_one_file_with_its_key(pair: PairFiles) -> None:
