@@ -168,6 +168,7 @@ async def test_a_log_that_cannot_be_read_is_down(
     async def read(*_: Any, **__: Any) -> Any:
         raise Unavailable("the database does not answer", code="store_slow")
 
+    await gateway.send(event())
     with monkeypatch.context() as patch:
         patch.setattr(gateway.context.log, "read", read)
         found = await status(gateway, operator)

@@ -2,6 +2,7 @@
 // `present(me)`, if there, tells whether it has anything to show.
 import { Destinations, anyDestination } from "pages/destinations";
 import { Findings } from "pages/findings";
+import { Health } from "pages/health";
 import { Live } from "pages/live";
 import { Roles } from "pages/roles";
 import { Streams } from "pages/streams";
@@ -15,4 +16,5 @@ export const PAGES = [
   { name: "destinations", title: "Destinations", key: "d", needs: ["ops.read"], component: Destinations,
     present: anyDestination },
   { name: "usage", title: "Usage", key: "u", needs: ["usage.read"], component: Usage },
+  { name: "health", title: "Health", key: "h", needs: ["ops.read"], component: Health },
 ];
