@@ -149,13 +149,17 @@ ALLOWED = {
         "formats scheduling log ingest ingest/otlp ingest/mapping ingest/sources ingest/protocols "
         "http/response http/query http/request http/intake http/openapi"
     ),
+    "http/keys": (
+        "access/policy access/administration oversight/detection oversight/review http/response "
+        "http/request"
+    ),
     "http/routes": (
         "filters formats wire access/credentials access/grants access/keys access/usage "
         "access/policy access/limits access/administration log looking ingest streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection "
         "oversight/review delivery http/response http/connection http/query http/request "
         "http/exports http/pages http/intake http/receivers http/openapi http/console "
-        "http/health fleet"
+        "http/health http/keys fleet"
     ),
     "http/metrics": (
         "wire looking oversight/detection oversight delivery/running http/response http/connection "

@@ -182,6 +182,12 @@ class KeyInUse(KeyAnswer, kw_only=True, omit_defaults=True):
     last_used: dict[str, str] | None
 
 
+class ListedKey(KeyAnswer, kw_only=True, omit_defaults=True):
+    scope: Annotated[list[str], about("What it can do, in sentences.")]
+    last_used: Annotated[dict[str, str] | None, about("`null`: as far as known never.")]
+    findings_open: Annotated[int | None, about("`null` without `usage.read`.")]
+
+
 class DeletedRole(Struct):
     name: str
     keys: list[str]
@@ -312,7 +318,7 @@ class EventsProblem(ProblemAnswer):
 
 
 # Lists that are sent while they are made.
-KeyList = defstruct("KeyList", [("keys", list[KeyAnswer])])
+KeyList = defstruct("KeyList", [("keys", list[ListedKey])])
 RoleList = defstruct("RoleList", [("roles", list[RoleAnswer])])
 DestinationList = defstruct("DestinationList", [("destinations", list[DestinationAnswer])])
 DeadLetterList = defstruct("DeadLetterList", [("dead_letters", list[DeadLetterAnswer])])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 from aiohttp import web
 from msgspec import structs
 
 from gateway.access.administration.administration import IssuedKey
 from gateway.access.keys.issuance import parse_key_request
-from gateway.access.keys.key import Key, KeyAnswer
+from gateway.access.keys.key import Key
 from gateway.access.keys.key_lookup import known_key
 from gateway.http.query.bodies import OverlapBody, ReasonBody, ReviewedBody, RevocationBody
 from gateway.http.query.query import parse_usage
@@ -17,7 +15,6 @@ from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body, optional_body
 from gateway.http.request.context import Context
 from gateway.http.request.delegation import administration_by
-from gateway.http.request.listing import listed
 from gateway.http.request.named_key import last_use, named_key
 from gateway.http.response.answers import KeyInUse, UsageRows
 from gateway.http.response.problem import json_response
@@ -29,16 +26,6 @@ async def create(request: web.Request, context: Context, admission: Admission) -
     body = await json_body(request)
     issued = await administration.create(parse_key_request(body, context.settings.keys))
     return await _shown_once(context, issued)
-
-
-@listed("keys")
-async def list_all(
-    request: web.Request, context: Context, admission: Admission
-) -> AsyncGenerator[KeyAnswer]:
-    """`GET /v1/keys`: oldest first."""
-    now, administration = context.clock.now(), administration_by(context, admission)
-    async for key in administration.all_keys(admission.holding(request).take):
-        yield key.public(now)
 
 
 async def show(request: web.Request, context: Context, admission: Admission) -> web.Response:

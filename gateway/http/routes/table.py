@@ -12,6 +12,7 @@ from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE
 from gateway.formats.csv import CSV_TYPE
 from gateway.http.console.routes import CONSOLE_ROUTES
 from gateway.http.health.routes import HEALTH_ROUTES
+from gateway.http.keys import key_list
 from gateway.http.openapi.parts import (
     JSON,
     LAST_EVENT_ID,
@@ -253,7 +254,7 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/v1/consumers/{name}", consumers.delete, _OF_CONSUMERS, "deleteConsumer",
           "Delete a durable consumer; its reader is ended with 4505.",
           {204: says("Deleted.")}, problems=(404,), tag="events", parameters=query(CONSUMER)),
-    Route("GET", "/v1/keys", keys.list_all, _LOOKING, "keys", "All keys.",
+    Route("GET", "/v1/keys", key_list.list_all, _LOOKING, "keys", "All keys.",
           {200: says("Oldest first.", named("KeyList"))}),
     Route("POST", "/v1/keys", keys.create, _ADMIN, "makeKey", "Make a key.",
           {201: says("The key, shown this once.", named("MintedKey"), headers=_SHOWN_ONCE)},

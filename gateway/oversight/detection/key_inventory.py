@@ -68,7 +68,8 @@ class KeyInventory:
     async def poll(self) -> None:
         """Count what is in the store; the event loop has its turns meanwhile."""
         if self._clock.monotonic() - self._profiles_at >= _PROFILES_SECONDS:
-            self._used_at = await self._profiles.last_uses()
+            uses = await self._profiles.last_uses()
+            self._used_at = {key_id: one.used_at for key_id, one in uses.items()}
             self._profiles_at = self._clock.monotonic()
         now = self._clock.now()
         states: Counter[str] = Counter()

@@ -19,6 +19,7 @@ from gateway.access.usage.access import DENIED, Access
 from gateway.errors import GatewayError
 from gateway.oversight.detection.signals import Signal, evaluate
 from gateway.oversight.detection.usage_profile import (
+    LastUse,
     ProfileDelta,
     UsageProfile,
     inherited_profile,
@@ -36,6 +37,9 @@ _MOST_CLAIMS = 100
 # Code of requests that are refused for a key in their URL, whose secret was not checked.
 _IN_URL = "key_in_url"
 _DECODER = msgspec.json.Decoder(UsageProfile)
+# Reads over the rest.
+_LAST_USES = msgspec.json.Decoder(LastUse)
+_NEVER = LastUse()
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -122,18 +126,21 @@ class ProfileStore:
         delta = self._deltas.get(key_id)
         return profile if delta is None else merged(profile, delta)
 
-    async def last_uses(self) -> dict[str, float]:
-        """When each key was used last, by its id, as far as processes have brought that into the
+    async def last_uses(self) -> dict[str, LastUse]:
+        """Last use of each key, by its id, as far as other processes have brought that into the
         store."""
-        used_at: dict[str, float] = {}
+        uses: dict[str, LastUse] = {}
         last = ""
         # In parts, since look-ups of keys wait for each read.
         while notes := await self._store.notes(KIND, last, PART_KEYS):
             stretch = Stretch()
             for last, document in notes.items():
                 await stretch.rest()
-                used_at[last] = _profile(last, document).used_at
-        return used_at
+                uses[last] = _last_use(last, document)
+        for key_id, delta in self._deltas.items():
+            if delta.used_at > uses.get(key_id, _NEVER).used_at:
+                uses[key_id] = LastUse(delta.used_at, delta.address, delta.client)
+        return uses
 
     async def flush(self, *, everything: bool) -> list[Evaluation]:
         """Merge what is new, or only what is urgent, into the store; return evaluations. What the
@@ -200,6 +207,14 @@ class ProfileStore:
 
 
 _NOTHING = ProfileDelta()
+
+
+def _last_use(key_id: str, document: bytes) -> LastUse:
+    try:
+        return _LAST_USES.decode(document)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        _LOGGER.warning("the last use of the key %s cannot be read: %s", key_id, error)
+        return _NEVER
 
 
 def _profile(key_id: str, document: bytes | None) -> UsageProfile:

@@ -28,15 +28,26 @@ _URGENT_LIMITED = 20
 _NOT_USED = frozenset({"key_revoked", "key_expired", "key_suspended"})
 
 
-class UsageProfile(msgspec.Struct, omit_defaults=True):
+class LastUse(msgspec.Struct, omit_defaults=True):
+    """When and from where a key was used last: the first members of its profile."""
+
+    used_at: float = 0.0
+    address: str = ""
+    client: str = ""
+
+    def last_use(self) -> dict[str, Any] | None:
+        """Last use, as the interface shows it; None if the key was never used."""
+        if not self.used_at:
+            return None
+        return {"at": format_time(self.used_at), "address": self.address, "client": self.client}
+
+
+class UsageProfile(LastUse, omit_defaults=True):
     """Profile of one key; times are seconds since 1970. `networks`, `forbidden`, `probed`,
     `out_of_scope` say when each was seen last; `deepest` is the furthest that a read began behind
     the head, in events (-1: none); `limited` are counts of requests above a limit for the last
     minutes; `claims` are the times at which its id was presented with a wrong secret."""
 
-    used_at: float = 0.0
-    address: str = ""
-    client: str = ""
     networks: dict[str, float] = {}
     deepest: int = -1
     denials: list[float] = []
@@ -45,12 +56,6 @@ class UsageProfile(msgspec.Struct, omit_defaults=True):
     out_of_scope: dict[str, float] = {}
     limited: dict[int, int] = {}
     claims: list[float] = []
-
-    def last_use(self) -> dict[str, Any] | None:
-        """Last use, as the interface shows it; None if the key was never used."""
-        if not self.used_at:
-            return None
-        return {"at": format_time(self.used_at), "address": self.address, "client": self.client}
 
 
 class ProfileDelta(msgspec.Struct, eq=False):

@@ -17,7 +17,12 @@ from gateway.clock import Moment, format_time
 from gateway.event import EventJson
 from gateway.json_members import about
 from gateway.oversight.review.explain import EndedMaker
-from gateway.oversight.review.sentences import denied_duties, grant_sentences, limits_of
+from gateway.oversight.review.sentences import (
+    can_sentences,
+    denial_sentences,
+    grant_sentences,
+    limits_of,
+)
 
 UNUSED_DAYS = 30
 SAMPLES = 10
@@ -191,22 +196,11 @@ def _last_use(facts: Facts) -> str:
 
 
 def _can(facts: Facts) -> list[str]:
-    in_vain = denied_duties(one.grant for one in facts.grants)
-    return [
-        sentence
-        for one in facts.grants
-        if one.grant.effect == "allow"
-        for sentence in grant_sentences(one.grant, in_vain)
-    ]
+    return can_sentences([one.grant for one in facts.grants])
 
 
 def _cannot(facts: Facts) -> list[str]:
-    denials = [
-        sentence
-        for one in facts.grants
-        if one.grant.effect == "deny"
-        for sentence in grant_sentences(one.grant)
-    ]
+    denials = denial_sentences(one.grant for one in facts.grants)
     if facts.ended_issuer and can_issue_keys(one.grant for one in facts.grants):
         issuer, how = facts.ended_issuer
         denials.append(

@@ -35,6 +35,27 @@ def denied_duties(grants: Iterable[Grant]) -> set[str]:
     }
 
 
+def can_sentences(grants: Sequence[Grant]) -> list[str]:
+    """Sentences for what grants allow together."""
+    in_vain = denied_duties(grants)
+    return [
+        sentence
+        for grant in grants
+        if grant.effect == "allow"
+        for sentence in grant_sentences(grant, in_vain)
+    ]
+
+
+def denial_sentences(grants: Iterable[Grant]) -> list[str]:
+    """Sentences for what grants deny by name."""
+    return [
+        sentence
+        for grant in grants
+        if grant.effect == "deny"
+        for sentence in grant_sentences(grant)
+    ]
+
+
 def grant_sentences(grant: Grant, but: Collection[str] = ()) -> list[str]:
     """Sentences of one grant: one for events, and one for each other duty, but for duties that it
     allows in vain (`but`)."""

@@ -10,6 +10,7 @@ from gateways import Gateway
 
 from gateway.http.openapi.route import Route
 from gateway.http.routes.table import ROUTES
+from gateway.oversight.detection.signals import Signal
 from tests.support.machine_time import becomes
 
 READ = {"actions": ["keys.read"], "categories": ["**", "gateway.**"]}
@@ -160,3 +161,52 @@ async def test_a_successor_was_not_reviewed_yet(gateway: Gateway, reader: str) -
     listed = (await gateway.get("/v1/keys", key=reader)).json()["keys"]
     marks = {one["id"]: one.get("reviewed_by", "") for one in listed}
     assert (marks[key_id(key)], marks[successor["id"]]) == (key_id(reader), "")
+
+
+async def test_the_list_says_what_each_key_may_do_when_it_was_used_and_what_was_found(
+    gateway: Gateway, reader: str
+) -> None:
+    auth = {"actions": ["pull"], "categories": ["auth.**"], "tenants": ["acme"]}
+    used, unused = await gateway.mint(auth), await gateway.mint(roles=["producer"])
+    await gateway.pull(used)
+    await gateway.context.access_log.flush()
+    signal = Signal("probing", gateway.context.clock.now())
+    await gateway.context.detector.findings.add(signal, key_id(used))
+
+    async def listed(by: str) -> dict[str, Any]:
+        keys = (await gateway.get("/v1/keys", key=by)).json()["keys"]
+        return {one["id"]: one for one in keys}
+
+    found = (await listed(gateway.admin))[key_id(used)]
+    assert found["scope"] == ["May pull events of category auth.** of the tenant acme."]
+    assert found["last_used"]["address"] == "127.0.0.1"
+    assert found["findings_open"] == 1
+    one = (await gateway.get(f"/v1/keys/{key_id(used)}", key=gateway.admin)).json()
+    assert found["last_used"] == one["last_used"]
+    never = (await listed(reader))[key_id(unused)]
+    assert (never["last_used"], never["findings_open"]) == (None, None)
+    assert never["scope"] == (await document_of(gateway, unused))["can"]
+
+
+async def test_the_list_hides_of_uses_and_findings_what_the_asking_key_may_not_see(
+    gateway: Gateway,
+) -> None:
+    used = await gateway.mint(EVERYTHING)
+    await gateway.pull(used)
+    await gateway.context.access_log.flush()
+    signal = Signal("probing", gateway.context.clock.now())
+    await gateway.context.detector.findings.add(signal, key_id(used))
+    records = {"actions": ["pull"], "categories": ["gateway.**"]}
+    masks = {"mask": ["source.ip", "targets.urn"]}
+    asking = await gateway.mint(
+        READ, {**READ, "actions": ["usage.read"]}, {**records, "fields": masks}
+    )
+    keys = (await gateway.get("/v1/keys", key=asking)).json()["keys"]
+    [found] = [one for one in keys if one["id"] == key_id(used)]
+    assert found["last_used"]["address"] == "***"
+    assert found["findings_open"] == 0
+
+
+async def document_of(gateway: Gateway, key: str) -> Any:
+    path, headers = f"/v1/keys/{key_id(key)}/document", {"Accept": "application/json"}
+    return (await gateway.get(path, key=gateway.admin, headers=headers)).json()

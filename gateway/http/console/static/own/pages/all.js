@@ -3,6 +3,7 @@
 import { Destinations, anyDestination } from "pages/destinations";
 import { Findings } from "pages/findings";
 import { Health } from "pages/health";
+import { Keys } from "pages/keys";
 import { Live } from "pages/live";
 import { Roles } from "pages/roles";
 import { Streams } from "pages/streams";
@@ -10,6 +11,7 @@ import { Usage } from "pages/usage";
 
 export const PAGES = [
   { name: "live", title: "Live", key: "l", needs: ["stream"], component: Live },
+  { name: "keys", title: "Keys", key: "k", needs: ["keys.read"], component: Keys },
   { name: "roles", title: "Roles", key: "r", needs: ["keys.read"], component: Roles },
   { name: "findings", title: "Findings", key: "f", needs: ["usage.read"], component: Findings },
   { name: "streams", title: "Streams", key: "s", needs: ["ops.read", "stream"], component: Streams },

@@ -1,0 +1,61 @@
+// What pages say of keys: states, last uses, and which of them want looking at.
+import { html } from "dom";
+import { dated, relative } from "parts/time";
+
+const DAY_MS = 86400 * 1000;
+const EXPIRING_MS = 14 * DAY_MS;
+const UNUSED_MS = 30 * DAY_MS;
+const STATUS = {
+  active: "ok", draining: "warn", suspended: "warn", expired: "bad", revoked: "bad", unreadable: "bad",
+};
+
+export const ENDED = new Set(["expired", "revoked"]);
+
+// Keys that want looking at, by the name of why.
+export const FLAGS = {
+  expiring: { label: "expiring", test: (key, now) => endsAt(key) - now <= EXPIRING_MS },
+  unused: { label: "unused", test: (key, now) => now - usedAt(key) >= UNUSED_MS },
+  never_used: { label: "never used", test: (key) => !key.last_used },
+  findings: { label: "with findings", test: (key) => Boolean(key.findings_open) },
+};
+
+export function endsAt(key) {
+  return Date.parse(key.drains_until || key.expires_at);
+}
+
+// When it was used last, or else made.
+function usedAt(key) {
+  return Date.parse(key.last_used?.at || key.created_at) || Date.parse(key.created_at);
+}
+
+export function isFlagged(key, flag, now) {
+  return !ENDED.has(key.state) && FLAGS[flag].test(key, now);
+}
+
+export function KeyState({ state }) {
+  return html`<span class=${`status ${STATUS[state] || "bad"}`}>${state}</span>`;
+}
+
+export function Moment({ at, what = "" }) {
+  return html`<time datetime=${at} title=${dated(at)}>${what} ${relative(at)}</time>`;
+}
+
+export function LastUse({ use }) {
+  if (!use) return html`<span class="quiet">never used</span>`;
+  return html`used <${Moment} at=${use.at} />${use.address
+    ? html` <div class="quiet">from ${use.address}</div>` : null}`;
+}
+
+// When it ends; of ended ones, when and how.
+export function Ending({ of }) {
+  if (of.state === "revoked") return html`<${Moment} what="revoked" at=${of.revoked_at} />`;
+  if (of.state === "expired") return html`<${Moment} what="expired" at=${of.drains_until || of.expires_at} />`;
+  if (of.state === "draining") return html`<${Moment} what="stops" at=${of.drains_until} />`;
+  return html`<${Moment} what="expires" at=${of.expires_at} />${of.rotate_by
+    ? html`, <${Moment} what="rotates" at=${of.rotate_by} />` : null}`;
+}
+
+export function Sentences({ of, none }) {
+  if (!of.length) return html`<p class="quiet">${none}</p>`;
+  return html`<ul class="sentences">${of.map((one) => html`<li>${one}</li>`)}</ul>`;
+}
