@@ -154,14 +154,15 @@ _LENIENT = json.JSONDecoder(
 )
 
 
-def plain_json(item: bytes) -> Any:
-    """Decoded item if `check_json` would certainly accept it, as it does most; else None.
+def plain_json(item: bytes, most: int = MAX_DEPTH) -> Any:
+    """Decoded item if `check_json` would certainly accept it, as it does most; else None, as for
+    what has more than `most` brackets.
 
     An item that is the same bytes when it is decoded and encoded again has lost no
     duplicate member, and no number or character was changed to fit.
     """
     # Looking for an absent bracket is quicker than counting it.
-    if item.count(b"{") + (b"[" in item and item.count(b"[")) > MAX_DEPTH:
+    if item.count(b"{") + (b"[" in item and item.count(b"[")) > most:
         return None
     try:
         decoded = orjson.loads(item)

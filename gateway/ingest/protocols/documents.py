@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.event import Draft
+from gateway.cursor import JSON_PREFIX
+from gateway.event import MAX_EVENT_BYTES, Draft
 from gateway.ingest.decode import decode_event
 from gateway.ingest.mapping.code import Options
 from gateway.ingest.mapping.definition import SourceDefinition
 from gateway.ingest.mapping.identity import digest
 from gateway.ingest.mapping.timestamps import rfc3339
 from gateway.ingest.marked import fitting
+from gateway.ingest.protocols.ecs_form import may_be_ecs_form
 from gateway.ingest.protocols.elasticsearch_bulk import BulkItem
-from gateway.ingest.protocols.own_documents import MEMBERS, is_native, native_of_ecs
+from gateway.ingest.protocols.own_documents import draft_of_ecs_form, is_native, native_of_ecs
 from gateway.ingest.protocols.splunk_hec import HecEvent
 from gateway.ingest.sources.catalog import source_apart
 from gateway.ingest.sources.declared_owner import declared_owner
@@ -42,6 +44,8 @@ _TIME = msgspec.json.Decoder()
 _TEXT = msgspec.json.Decoder(str)
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError)
 _LONGEST_ID = 128
+# What events of the gateway's own form begin with, or have, as a rule.
+_GIVEN_OUT, _CATEGORY = JSON_PREFIX, b'"category":"'
 
 
 class Chosen(NamedTuple):
@@ -78,7 +82,7 @@ def map_hec(event: HecEvent, chosen: Chosen) -> Made:
     if chosen.named is not None:
         return list(chosen.named.map(_text_of(event.event), chosen.usual, chosen.most))
     text = _text_of(event.event)
-    own = _own_events(text, event.raw, chosen.owner, event.time)
+    own = _drafted(event.raw, _own_draft, text, event.raw, chosen.owner, event.time)
     if own is not None:
         return own
     return list(chosen.own[-1].map(event.raw, chosen.owner, chosen.most))
@@ -90,11 +94,16 @@ def map_bulk(item: BulkItem, chosen: Chosen) -> Made:
         return [NotMapped(item.raw, "", item.reason)]
     if chosen.named is not None:
         return list(chosen.named.map(item.raw, chosen.usual, chosen.most))
-    raw, (tenant, fixed, category, _) = item.raw, chosen.owner
+    raw = item.raw
+    if may_be_ecs_form(raw):
+        own = _drafted(raw, draft_of_ecs_form, raw)
+        if own is not None:
+            return own
+    tenant, fixed, category, _ = chosen.owner
     owner = Owner(tenant, fixed, category, _fitting_id(item.id))
     # What is plain is decoded once for all that look at it.
     plain: dict[str, Any] | None = plain_json(raw)
-    own = _own_events(raw, raw, owner, plain=plain)
+    own = _drafted(raw, _own_draft, raw, raw, owner, b"", plain)
     if own is not None:
         return own
     source = next((one for one in chosen.own[:-1] if _is_of(one, raw, plain)), chosen.own[-1])
@@ -137,25 +146,24 @@ def _map_apart(
     )
 
 
-def _own_events(
-    event: bytes,
-    whole: bytes,
-    owner: Owner,
-    time: bytes = b"",
-    plain: dict[str, Any] | None = None,
+def _drafted(
+    whole: bytes, draft: Callable[..., tuple[Draft, bool] | None], *about: Any
 ) -> Made | None:
-    """Draft of what is an event itself, or was made of one by a gateway; None of all else."""
+    """What `draft` makes of an item that is an event itself, or was made of one by a gateway; None
+    if it makes nothing."""
     try:
-        draft = _own_draft(event, whole, owner, time, plain)
-        if draft is not None:
-            return [Mapped(draft[0], whole, (TRUNCATED,) if draft[1] else ())]
+        made = draft(*about)
     except Refused as refused:
         return [NotMapped(whole, refused.path, refused.reason)]
-    return None
+    return None if made is None else [Mapped(made[0], whole, (TRUNCATED,) if made[1] else ())]
 
 
 def _own_draft(
-    event: bytes, whole: bytes, owner: Owner, time: bytes, plain: dict[str, Any] | None
+    event: bytes,
+    whole: bytes,
+    owner: Owner,
+    time: bytes,
+    plain: dict[str, Any] | None = None,
 ) -> tuple[Draft, bool] | None:
     """Draft of an event of the gateway's own form, and whether it was cut; None of all else.
 
@@ -163,19 +171,17 @@ def _own_draft(
     known."""
     if event[:1] != b"{" and event.lstrip()[:1] != b"{":
         return None
-    if plain is None or plain.keys() <= MEMBERS:
+    if plain is None and (event.startswith(_GIVEN_OUT) or _CATEGORY in event):
+        # What is likely to be one is decoded only once.
+        plain = plain_json(event)
+    members = plain
+    if members is None:
         try:
             members = _RAW.decode(event)
         except (*_ERRORS, RecursionError):
             return None
-        if "cursor" in members:
-            plain = plain if plain is not None else plain_json(event)
-            if is_given_out(_decoded(event) if plain is None else plain):
-                return draft_of_own(event, plain)
-    elif is_given_out(plain):
+    if "cursor" in members and is_given_out(_decoded(event) if plain is None else plain):
         return draft_of_own(event, plain)
-    else:
-        members = {}
     if (native := native_of_ecs(event, plain)) is not None:
         return draft_of_own(*native)
     if not is_native(members):
@@ -190,6 +196,8 @@ def _own_draft(
     line = one_line(event)
     if added:
         line = _ENCODE(added)[:-1] + b"," + line[1:]
+    if plain is not None and len(line) <= MAX_EVENT_BYTES:
+        return decode_event(line, _NO_IDS, plain=added | plain), False
     line, is_cut = fitting(line)
     return decode_event(line, _NO_IDS), is_cut
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,7 +21,8 @@ NO_INDEX = "audit"
 _ACTIONS = ("create", "index", "update", "delete")
 _INDEX = re.compile(r"[a-z0-9.][a-z0-9._-]{0,254}", re.ASCII)
 _DATE = re.compile(r"[-_.]\d{4}[-_.]\d{2}(?:[-_.]\d{2})?\Z", re.ASCII)
-_LINE = re.compile(rb"\S[^\n]*+")
+_NOT_BLANK = re.compile(rb"\S")
+_SPACE, _NO_LINE = ord(" "), (b"", 0)
 # Most lines of a document that is none.
 _MOST_BROKEN = 1000
 
@@ -42,7 +44,7 @@ class BulkItem(NamedTuple):
         return BulkItem(action, into, name, b"", error, reason)
 
 
-class _Target(msgspec.Struct):
+class _Target(msgspec.Struct, gc=False):
     """What an action is about; other members change nothing here. Null is as good as none:
     programs send members that they do not set."""
 
@@ -59,33 +61,46 @@ def items_of_bulk(body: bytes, index: str = "") -> Iterator[BulkItem]:
     Blank lines count for nothing. What follows a document that is no JSON, and is no action, is a
     part of it: its text had line breaks. Raises `InvalidRequest` for any other line that is none.
     """
-    lines = _LINE.finditer(body)
+    lines = _lines(body)
     last: BulkItem | None = None
     # Lines of a document that is none.
     broken: list[bytes] = []
-    for found in lines:
-        begun = _begun(found[0], index)
+    for line, start in lines:
+        begun = _begun(line)
         if begun is None:
             if not _goes_on(last, broken):
-                number = body.count(b"\n", 0, found.start()) + 1
+                number = body.count(b"\n", 0, start) + 1
                 raise InvalidRequest(
                     f"Malformed action/metadata line [{number}]: an object with one of create and "
                     'index is needed, such as {"create":{}}',
                     code="malformed_action",
                 )
-            broken.append(found[0])
+            broken.append(line)
             continue
         if last is not None:
-            yield _whole(last, broken)
-        last, broken = begun, []
-        if begun.action != "delete":
-            document = next(lines, None)
-            if document is None:
-                last = begun._replace(error=NOT_A_DOCUMENT, reason="the document is missing")
-            else:
-                last = BulkItem(*begun[:3], document[0].rstrip(), *begun[4:])
+            yield _whole(last, broken) if broken else last
+        broken = []
+        action, target = begun
+        document = b"" if action == "delete" else next(lines, _NO_LINE)[0].rstrip()
+        last = _item(action, target, index, document)
     if last is not None:
-        yield _whole(last, broken)
+        yield _whole(last, broken) if broken else last
+
+
+def _lines(body: bytes) -> Iterator[tuple[bytes, int]]:
+    """The lines that are not blank, without space before them, and where each begins."""
+    at = 0
+    while at < len(body):
+        if body[at] <= _SPACE:
+            found = _NOT_BLANK.search(body, at)
+            if found is None:
+                return
+            at = found.start()
+        end = body.find(b"\n", at)
+        if end < 0:
+            end = len(body)
+        yield body[at:end], at
+        at = end + 1
 
 
 def _goes_on(last: BulkItem | None, broken: list[bytes]) -> bool:
@@ -97,7 +112,7 @@ def _goes_on(last: BulkItem | None, broken: list[bytes]) -> bool:
 
 def _whole(item: BulkItem, broken: list[bytes]) -> BulkItem:
     """An action with all lines of its document."""
-    return item._replace(raw=b"\n".join([item.raw, *broken])) if broken else item
+    return item._replace(raw=b"\n".join([item.raw, *broken]))
 
 
 def name_of_index(index: str) -> str:
@@ -105,27 +120,30 @@ def name_of_index(index: str) -> str:
     return _DATE.sub("", index)
 
 
-def _begun(line: bytes, index: str) -> BulkItem | None:
-    """An action without its document; None if the line has none."""
+def _begun(line: bytes) -> tuple[str, _Target] | None:
+    """Name and target of an action; None if the line has none."""
     try:
-        action, target = _single(_decode(line))
+        [(action, target)] = _decode(line).items()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return None
-    if action not in _ACTIONS:
-        return None
-    item = BulkItem(
-        action, target.index or index or NO_INDEX, "" if target.id is None else str(target.id)
-    )
+    return (action, target) if action in _ACTIONS else None
+
+
+def _item(action: str, target: _Target, index: str, document: bytes) -> BulkItem:
+    """An action with its document, which is empty if it is missing."""
+    into, name = target.index or index or NO_INDEX, "" if target.id is None else str(target.id)
+    error = reason = ""
     if action in ("update", "delete"):
+        error = NOT_POSSIBLE
         reason = f"{action}: what is in the log stays as it is; use create"
-        return item._replace(error=NOT_POSSIBLE, reason=reason)
-    if not _INDEX.fullmatch(item.into) or item.into in (".", ".."):
-        reason = f"Invalid index name [{item.into[:64]}]: a-z, 0-9, dot, _ and - are needed"
-        return item._replace(error=BAD_INDEX, reason=reason)
-    return item
+    elif not _is_index(into):
+        error = BAD_INDEX
+        reason = f"Invalid index name [{into[:64]}]: a-z, 0-9, dot, _ and - are needed"
+    if not document and action != "delete":
+        error, reason = NOT_A_DOCUMENT, "the document is missing"
+    return BulkItem(action, into, name, document, error, reason)
 
 
-def _single(members: dict[str, Any]) -> tuple[str, Any]:
-    """The only member. Raises `ValueError`."""
-    [member] = members.items()
-    return member
+@lru_cache(maxsize=256)
+def _is_index(name: str) -> bool:
+    return _INDEX.fullmatch(name) is not None and name not in (".", "..")

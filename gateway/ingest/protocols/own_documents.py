@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gateway.event import Members
-from gateway.ingest.sources.own_events import is_given_out
+from gateway.event import MAX_DEPTH, Draft, Members
+from gateway.ingest.protocols.ecs_form import EcsForm, ecs_form
+from gateway.ingest.sources.own_events import draft_of_rest, is_given_out
 from gateway.ingest.strict_json import Refused, check_json, plain_json
 
 MEMBERS = frozenset(Members.__struct_fields__)
@@ -16,23 +18,27 @@ _ENCODE = msgspec.json.Encoder().encode
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def is_native(members: dict[str, msgspec.Raw]) -> bool:
+def is_native(members: Mapping[str, Any]) -> bool:
     """Whether an object can only be an event as producers send it: it has a category and an action,
-    and no member that events do not have."""
+    and no member that events do not have. Its members may be JSON or decoded."""
     return (
         members.keys() <= MEMBERS
-        and bytes(members.get("category", b""))[:1] == b'"'
-        and bytes(members.get("action", b""))[:1] == b'"'
+        and _is_text(members.get("category"))
+        and _is_text(members.get("action"))
     )
 
 
-class _Labels(msgspec.Struct, frozen=True):
+def _is_text(value: Any) -> bool:
+    return bytes(value)[:1] == b'"' if type(value) is msgspec.Raw else type(value) is str
+
+
+class _Labels(msgspec.Struct, frozen=True, gc=False):
     cursor: str
     actor_type: str | UnsetType = UNSET
     actor_key_id: str | UnsetType = UNSET
 
 
-class _Event(msgspec.Struct, frozen=True):
+class _Event(msgspec.Struct, frozen=True, gc=False):
     id: str
     created: str
     dataset: str
@@ -44,26 +50,26 @@ class _Event(msgspec.Struct, frozen=True):
     original: str = ""
 
 
-class _Named(msgspec.Struct, frozen=True):
+class _Named(msgspec.Struct, frozen=True, gc=False):
     id: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
 
 
-class _Origin(msgspec.Struct, frozen=True):
+class _Origin(msgspec.Struct, frozen=True, gc=False):
     ip: str | UnsetType = UNSET
     address: str | UnsetType = UNSET
     port: int | UnsetType = UNSET
 
 
-class _Original(msgspec.Struct, frozen=True):
+class _Original(msgspec.Struct, frozen=True, gc=False):
     original: str | UnsetType = UNSET
 
 
-class _Http(msgspec.Struct, frozen=True):
+class _Http(msgspec.Struct, frozen=True, gc=False):
     request: _Named
 
 
-class _Audit(msgspec.Struct, frozen=True):
+class _Audit(msgspec.Struct, frozen=True, gc=False):
     """What was masked or left out is declared here, too, and passed over as in events that a
     gateway gives out."""
 
@@ -71,11 +77,11 @@ class _Audit(msgspec.Struct, frozen=True):
     data: msgspec.Raw | UnsetType = UNSET
 
 
-class _Tenant(msgspec.Struct, frozen=True):
+class _Tenant(msgspec.Struct, frozen=True, gc=False):
     id: str
 
 
-class _Document(msgspec.Struct, frozen=True):
+class _Document(msgspec.Struct, frozen=True, gc=False):
     """Document in the Elastic Common Schema, as `gateway.formats.ecs` makes it of an event."""
 
     time: str = msgspec.field(name="@timestamp")
@@ -92,33 +98,39 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(_Document).decode
+_decode_text = msgspec.json.Decoder(str).decode
 _decode_any = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class _Actor(msgspec.Struct, frozen=True):
+class _Actor(msgspec.Struct, frozen=True, gc=False):
     type: str | UnsetType = UNSET
     id: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
     key_id: str | UnsetType = UNSET
 
 
-class _Source(msgspec.Struct, frozen=True):
+class _Source(msgspec.Struct, frozen=True, gc=False):
     service: str | UnsetType = UNSET
     ip: str | UnsetType = UNSET
     port: int | UnsetType = UNSET
     user_agent: str | UnsetType = UNSET
 
 
-class _Request(msgspec.Struct, frozen=True):
+class _Request(msgspec.Struct, frozen=True, gc=False):
     id: str | UnsetType = UNSET
     trace_id: str | UnsetType = UNSET
 
 
-class _Native(msgspec.Struct, frozen=True):
-    """An event as gateways give it out."""
+class _Place(msgspec.Struct, frozen=True, gc=False):
+    """What comes before that in an event that a gateway gives out."""
 
     cursor: str
     recorded_at: str
+
+
+class _Native(msgspec.Struct, frozen=True, gc=False):
+    """An event as gateways give it out, behind its place in their log."""
+
     id: str
     time: str
     tenant: str
@@ -153,7 +165,45 @@ def native_of_ecs(
         return None
     event = document.event
     if event.original:
-        return _original(event)
+        return _original(event.original, event.id)
+    return _placed(_line(document), document), None
+
+
+def draft_of_ecs_form(raw: bytes) -> tuple[Draft, bool] | None:
+    """Draft of the event that `native_of_ecs` finds in a document, and whether it was truncated,
+    if the document is byte by byte as gateways make them, and its original is the event that its
+    other members tell of: then a check of that event suffices. None else. Raises `Refused`."""
+    form = ecs_form(raw)
+    if form is None:
+        return None
+    event, cursor = form.event, form.labels.cursor
+    if '"' in cursor or '"' in event.created:
+        # That place is not cut off in the same way.
+        return None
+    line = _line(form)
+    if event.original is not UNSET and not _tells(event.original, _placed(line, form)):
+        return None
+    # The document is one level deeper.
+    plain: dict[str, Any] | None = plain_json(line, MAX_DEPTH - 1)
+    return None if plain is None else draft_of_rest(line, plain)
+
+
+def _tells(text: msgspec.Raw, native: bytes) -> bool:
+    try:
+        return bool(_decode_text(text).encode() == native)
+    except _ERRORS:
+        return False
+
+
+def _placed(line: bytes, document: _Document | EcsForm) -> bytes:
+    """An event with its place in the log."""
+    place = _ENCODE(_Place(document.labels.cursor, document.event.created))
+    return place[:-1] + b"," + line[1:]
+
+
+def _line(document: _Document | EcsForm) -> bytes:
+    """The event that a document without an original was made of, without its place in the log."""
+    event = document.event
     denied = event.outcome == "failure" and "denied" in event.type
     labels, user, origin = document.labels, document.user, document.source
     actor = _Actor(labels.actor_type, user.id, user.name, labels.actor_key_id)
@@ -164,32 +214,31 @@ def native_of_ecs(
         document.user_agent.original,
     )
     request = _Request(document.http.request.id, document.trace.id)
-    native = _Native(
-        labels.cursor,
-        event.created,
-        event.id,
-        document.time,
-        document.organization.id,
-        event.dataset,
-        event.action,
-        "denied" if denied else event.outcome,
-        event.severity,
-        UNSET if actor == _NO_ACTOR else actor,
-        UNSET if source == _NO_SOURCE else source,
-        document.audit.targets,
-        UNSET if request == _NO_REQUEST else request,
-        event.reason,
-        document.audit.data,
+    return _ENCODE(
+        _Native(
+            event.id,
+            document.time,
+            document.organization.id,
+            event.dataset,
+            event.action,
+            "denied" if denied else event.outcome,
+            event.severity,
+            UNSET if actor == _NO_ACTOR else actor,
+            UNSET if source == _NO_SOURCE else source,
+            document.audit.targets,
+            UNSET if request == _NO_REQUEST else request,
+            event.reason,
+            document.audit.data,
+        )
     )
-    return _ENCODE(native), None
 
 
-def _original(event: _Event) -> tuple[bytes, dict[str, Any] | None] | None:
-    """The native event in a document, if it is that of the document."""
-    original = event.original.encode()
+def _original(text: str, event_id: str) -> tuple[bytes, dict[str, Any] | None] | None:
+    """The native event that a document has as text, if it is that of the document."""
+    original = text.encode()
     plain: dict[str, Any] | None = plain_json(original)
     try:
         members = _decode_any(original) if plain is None else plain
     except _ERRORS:
         return None
-    return (original, plain) if is_given_out(members) and members["id"] == event.id else None
+    return (original, plain) if is_given_out(members) and members["id"] == event_id else None

@@ -49,11 +49,11 @@ _decode = msgspec.json.Decoder(_Object).decode
 
 def events_of(body: bytes) -> Iterator[HecEvent]:
     """The events in a body of objects."""
-    for value in stacked_values(body):
+    for value in stacked_values(body, _decode):
         yield (
             HecEvent(value.raw, code=INVALID, reason=value.reason)
             if isinstance(value, BrokenValue)
-            else _event_of(value)
+            else _event_of(*value)
         )
 
 
@@ -75,11 +75,13 @@ def is_channel(text: str) -> bool:
     return _CHANNEL.fullmatch(text) is not None
 
 
-def _event_of(value: bytes) -> HecEvent:
+def _event_of(value: bytes, found: _Object | None) -> HecEvent:
+    """The event that an object is; `found` is what it decodes to, where that is known."""
     if value[:1] != b"{":
         return HecEvent(value, code=INVALID, reason="an event is a JSON object")
     try:
-        found = _decode(value)
+        if found is None:
+            found = _decode(value)
     except RecursionError:
         # What its source makes of it is a marked event.
         return HecEvent(value, b"{}")
@@ -88,7 +90,7 @@ def _event_of(value: bytes) -> HecEvent:
     if found.event is UNSET:
         return HecEvent(value, code=NO_EVENT, reason="`event` is needed")
     event = bytes(found.event)
-    if _BLANK.fullmatch(event):
+    if event[:1] != b"{" and _BLANK.fullmatch(event):
         return HecEvent(value, code=BLANK, reason="`event` is blank")
     if found.fields is not None and not _is_flat(found.fields):
         return HecEvent(value, code=FIELDS, reason="`fields` is an object of texts and lists")

@@ -18,6 +18,7 @@ from gateway.ingest.marked import truncated
 from gateway.ingest.strict_json import TooMuch, check_json
 
 _NEEDED = ("cursor", "recorded_at", "id", "time", "tenant", "category", "action")
+_TEXTS = [str] * len(_NEEDED)
 _BEGIN = re.compile(rb'\A\{"cursor":"[^"]*","recorded_at":"[^"]*",')
 _DECLARED = ("masked", "pseudonymized", "reduced")
 _BEGINNING = ("cursor", "recorded_at")
@@ -35,22 +36,35 @@ def is_given_out(value: Any) -> bool:
     """Whether decoded JSON is an event as gateways give it out."""
     if type(value) is not dict or "cursor" not in value:
         return False
-    return all(type(value.get(name)) is str for name in _NEEDED)
+    return [*map(type, map(value.get, _NEEDED))] == _TEXTS
 
 
 def draft_of_own(raw: bytes, plain: dict[str, Any] | None = None) -> tuple[Draft, bool]:
     """Draft of an event that was given out, and whether it was truncated. Raises `Refused`.
 
     `plain` is what `plain_json` makes of it, where that is known."""
-    item, count = _BEGIN.subn(b"{", raw, count=1)
-    if count and plain is not None:
-        plain = {name: value for name, value in plain.items() if name not in _BEGINNING}
-    if not count or any(name in raw for name in _MAY_DECLARE):
+    begin = _BEGIN.match(raw)
+    if begin is None or _may_declare(raw, plain):
         members = _RAW.decode(raw)
-        if not count or any(name in members for name in _DECLARED):
+        if begin is None or any(name in members for name in _DECLARED):
             # A member that is there twice would be lost.
             check_json(raw)
-            item, plain = _ENCODE(dict(_kept(members))), None
+            return draft_of_rest(_ENCODE(dict(_kept(members))))
+    if plain is not None:
+        plain = plain.copy()
+        for name in _BEGINNING:
+            del plain[name]
+    return draft_of_rest(b"{" + raw[begin.end() :], plain)
+
+
+def _may_declare(raw: bytes, plain: dict[str, Any] | None) -> bool:
+    if plain is None:
+        return any(name in raw for name in _MAY_DECLARE)
+    return not plain.keys().isdisjoint(_DECLARED)
+
+
+def draft_of_rest(item: bytes, plain: dict[str, Any] | None = None) -> tuple[Draft, bool]:
+    """The same of what is behind its position and time of recording, and declares nothing."""
     try:
         return decode_event(item, _NO_IDS, plain=plain), False
     except TooMuch:

@@ -13,9 +13,10 @@ from gateway.formats.format import FormatOptions
 from gateway.formats.registry import make_formats
 from gateway.ingest.protocols.documents import Chosen, Made, map_bulk, map_hec, work_apart
 from gateway.ingest.protocols.elasticsearch_bulk import items_of_bulk
-from gateway.ingest.protocols.own_documents import native_of_ecs
+from gateway.ingest.protocols.own_documents import draft_of_ecs_form, native_of_ecs
 from gateway.ingest.protocols.splunk_hec import events_of
 from gateway.ingest.sources.catalog import Sources
+from gateway.ingest.sources.own_events import draft_of_own
 from gateway.ingest.sources.source import Mapped, NotMapped, Owner
 from tests.support.event_strategies import generated, shown_events
 
@@ -187,6 +188,51 @@ def test_every_document_that_a_gateway_sends_comes_back_as_the_event_that_it_was
     if not masked:
         assert without_empty(spelled(plain)) == without_empty(spelled(native))
     assert event_of(bulk(PLAIN(native)))["id"] == event["id"]
+
+
+@pytest.mark.parametrize("encode", [ORIGINAL, PLAIN])
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        (b'"ecs":', b'"ecs":{},"ecs":'),
+        (b'"targets":[', b'"targets":[{"n":99999999999999999999999},'),
+        (b'"data":{', b'"data":{"n":1,"n":2,'),
+        (b'"data":{', b'"data":{"deep":' + b"[" * 62 + b"]" * 62 + b","),
+        (b'"data":{', b'"data":{"n":"\\ud800",'),
+        (b'"related":{', b'"related":{"user":[99999999999999999999999],'),
+    ],
+)  # fmt: skip
+def test_a_changed_document_is_none_of_ours_whatever_its_original_says(
+    encode: Any, part: bytes, other: bytes
+) -> None:
+    document = encode(GIVEN_OUT)
+    assert draft_of_ecs_form(document) is not None
+    changed = document.replace(part, other, 1)
+    assert changed != document
+    assert draft_of_ecs_form(changed) is None
+    [made] = bulk(changed)
+    assert isinstance(made, NotMapped) or made.draft.category == "ecs" or made.marks
+
+
+@given(shown_events())
+@generated(300, share=8)
+def test_one_check_makes_the_same_event_of_a_document_as_two(native: bytes) -> None:
+    for document in (ORIGINAL(native), PLAIN(native)):
+        found = draft_of_ecs_form(document)
+        native_form = native_of_ecs(document)
+        assert native_form is not None
+        assert found is None or found == draft_of_own(*native_form)
+
+
+GIVEN_OUT = json.dumps(
+    {
+        "cursor": "AAAA", "recorded_at": "2026-01-31T12:00:00.000000Z", "id": "e",
+        "time": "2026-01-31T12:00:00.000000Z", "tenant": "acme", "category": "auth",
+        "action": "user.login", "outcome": "denied", "severity": 2, "actor": {"id": "ann"},
+        "targets": [{"urn": "app:u/1"}], "data": {"x": "é"},
+    },
+    separators=(",", ":"), ensure_ascii=False,
+).encode()  # fmt: skip
 
 
 def without_empty(value: Any) -> Any:
