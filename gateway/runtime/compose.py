@@ -329,7 +329,7 @@ async def _start_parts(
         missing_peppers=missing_peppers,
         access_log=access_log,
         detector=detector,
-        inventory=KeyInventory(key_store, detector.profiles, findings, clock),
+        inventory=KeyInventory(key_store, detector.profiles, findings, sessions, clock),
         usage=shared.usage,
         shared=shared,
         limits=limits,

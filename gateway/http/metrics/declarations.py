@@ -15,7 +15,7 @@ from gateway.delivery.running.meter import RESULTS, STATES, DestinationNumbers
 from gateway.histogram import SECONDS, Histogram, width
 from gateway.http.connection.loop_delay import BOUNDS
 from gateway.http.request.context import Context
-from gateway.http.response.request_metrics import KINDS, OTHER, REFUSALS, STATUSES
+from gateway.http.response.request_metrics import KINDS, OTHER, REFUSALS, SIGN_INS, STATUSES
 from gateway.http.routes.table import ROUTES
 from gateway.looking.bounds import KINDS as LOOK_KINDS
 from gateway.looking.looks import OFFSETS
@@ -186,6 +186,12 @@ METRICS = (
            lambda c: c.clock.steps, max),
     Metric("tail_lag_events", "gauge", "Events not yet handed to live streams.",
            lambda c: distance(c.hub.position, c.log.head), max),
+    Metric("canary_behind_seconds", "gauge",
+           "For how long an event was not handed to the gateway's own subscriber; beyond 5 "
+           "delivery is stalled.",
+           lambda c: c.canary.behind, max),
+    Metric("sessions", "gauge", "Sessions of the console that have not ended.",
+           lambda c: c.inventory.sessions, sum),
     Metric("keys_unused", "gauge",
            "Keys that have not ended, were made more than 30 days ago, and not used since.",
            lambda c: c.inventory.unused, sum),
@@ -245,6 +251,9 @@ LABELLED = (
                    "Requests to send events that were refused as not valid (400, 413, 415, 422): "
                    "nothing of them is in the log.",
                    ("result",), (("invalid",),), lambda c: (c.requests.refused_ingests,)),
+    LabelledMetric("sign_ins_total", "counter", "Sign-ins to the console.", ("kind", "result"),
+                   tuple(("key", result) for result in SIGN_INS),
+                   lambda c: map(c.requests.sign_ins.__getitem__, SIGN_INS)),
     LabelledMetric("keys", "gauge", "Keys.", ("state",), tuple((state,) for state in KEY_STATES),
                    lambda c: map(c.inventory.states.__getitem__, KEY_STATES)),
     LabelledMetric("keys_expiring", "gauge", "Active and draining keys that end within a time.",

@@ -17,7 +17,7 @@ from gateway.oversight.consumer_watch import ConsumerNumbers
 
 _BYTES = 8
 # Most names of tasks, and bytes of each.
-_MOST_TASKS = 64
+_MOST_TASKS = 56
 _NAME_BYTES = 32
 _TASKS_BYTES = _MOST_TASKS * (_NAME_BYTES + _BYTES)
 

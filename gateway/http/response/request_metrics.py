@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.histogram import Histogram
 
-KINDS = ("ingest", "page", "stream", "keys", "review", "console", "other")
+KINDS = ("ingest", "page", "look", "stream", "keys", "review", "console", "other")
 # 101 counts as a success.
 STATUSES = ("2xx", "3xx", "4xx", "5xx")
 OTHER = "other"
@@ -34,9 +34,13 @@ _KINDS = {
     "POST /v1/events": "ingest",
     "GET /v1/events": "page",
     "GET /v1/events/{id}": "page",
+    "GET /v1/counts": "look",
     "GET /v1/stream": "stream",
     "POST /v1/stream": "stream",
 }
+# What becomes of a sign-in.
+SIGN_INS = ("success", "refused")
+_SIGN_IN = "POST /v1/session"
 _CONSOLE = ("/console/", "/v1/session")
 _REVIEWS = ("/document", "/history", "/usage", "/expected", "/findings", "/explain", "/simulate")
 _KEYS = ("/v1/keys", "/v1/roles", "/v1/tickets")
@@ -50,6 +54,7 @@ class RequestMetrics:
         self.refusals: Counter[str] = Counter()
         self.seconds = {kind: Histogram() for kind in KINDS}
         # Events sent, and refused requests to send some.
+        self.sign_ins: Counter[str] = Counter()
         self.accepted = self.duplicates = self.invalid = self.refused_ingests = 0
 
     def observe(
@@ -59,6 +64,8 @@ class RequestMetrics:
         labels, kind = _labels(route, status)
         self.answers[labels] += times
         self.seconds[kind].observe(seconds, times)
+        if route == _SIGN_IN:
+            self.sign_ins[SIGN_INS[status >= 400]] += times
         if status >= 400:
             self.refuse(route, status, refused_with, times)
 

@@ -1,4 +1,4 @@
-"""Inventory of keys and findings in numbers, for metrics."""
+"""Inventory of keys, findings and sessions in numbers, for metrics."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from math import inf
 
 from gateway.access.keys.key_store import StoredKeys
+from gateway.access.sessions import Sessions
 from gateway.clock import Clock, until_next_poll
 from gateway.errors import GatewayError
 from gateway.oversight.detection.findings import Findings
@@ -28,20 +29,25 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class KeyInventory:
-    """Numbers of keys by state, of those about to end, of unused ones, and of open findings.
+    """Numbers of keys by state, of those about to end, of unused ones, of open findings, and of
+    sessions.
 
     One process of a gateway polls them.
     """
 
     def __init__(
-        self, store: StoredKeys, profiles: ProfileStore, findings: Findings, clock: Clock
-    ) -> None:
+        self, store: StoredKeys, profiles: ProfileStore, findings: Findings, sessions: Sessions,
+        clock: Clock,
+    ) -> None:  # fmt: skip
         self.states: Counter[str] = Counter()
         # Working keys that end within these times.
         self.expiring: Counter[str] = Counter()
         # Keys that may work again, and that nobody has used for a month.
         self.unused = 0
         self.open_findings: Counter[str] = Counter()
+        # Sessions of the console.
+        self.sessions = 0
+        self._sessions = sessions
         self._store = store
         self._profiles = profiles
         self._findings = findings
@@ -89,4 +95,5 @@ class KeyInventory:
                     unused += now - used_at >= DORMANT_SECONDS
         self.states, self.expiring, self.unused = states, expiring, unused
         findings = await self._findings.all()
+        self.sessions = len(await self._sessions.all())
         self.open_findings = Counter(one.signal for one in findings if one.state == "open")

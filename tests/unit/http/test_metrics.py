@@ -66,11 +66,11 @@ def context(
     return SimpleNamespace(
         keyring=keyring,
         hub=hub,
-        canary=SimpleNamespace(seconds=Histogram()),
+        canary=SimpleNamespace(seconds=Histogram(), behind=0.0),
         log=log,
         key_store=key_store,
         inventory=SimpleNamespace(
-            states=Counter(), expiring=Counter(), unused=0, open_findings=Counter()
+            states=Counter(), expiring=Counter(), unused=0, open_findings=Counter(), sessions=0
         ),
         access_log=access_log,
         detector=detector,
@@ -211,6 +211,12 @@ def test_names_tell_the_kind_of_a_metric() -> None:
         assert family.name.endswith(("_seconds", "_offsets")) or family.type != "histogram"
     for metric in METRICS:
         assert metric.kind == ("counter" if metric.name.endswith("_total") else "gauge")
+
+
+def test_gateways_of_up_to_16_workers_never_have_more_than_900_series() -> None:
+    metrics = Metrics(16)
+    metrics.update(context(errors={f"task {number}": 1 for number in range(1000)}))
+    assert len(list(samples_of(families(metrics)))) <= 900
 
 
 def test_there_are_never_more_than_1000_series_nor_labels_that_clients_choose() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import PART_KEYS
+from gateway.access.sessions import Sessions
 from gateway.access.usage.access import PULLED, Access
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Unavailable
@@ -33,7 +34,8 @@ class Counted:
         self.store, self.clock = store, clock
         self.profiles = ProfileStore(store)
         self.findings = Findings(store, FakeWriter(), clock)
-        self.inventory = KeyInventory(store, self.profiles, self.findings, clock)
+        self.sessions = Sessions(store, clock)
+        self.inventory = KeyInventory(store, self.profiles, self.findings, self.sessions, clock)
 
     async def add(self, *keys: Key) -> None:
         for one in keys:
@@ -182,6 +184,16 @@ async def test_polls_take_at_most_a_hundredth_of_the_time(clock: FakeClock) -> N
     await clock.advance(1000)
     running.cancel()
     assert 5 <= store.polls - before <= 11
+
+
+async def test_sessions_that_have_not_ended_are_counted(counted: Counted) -> None:
+    _, first = await counted.sessions.open(K, "", "")
+    await counted.sessions.open(L, "", "")
+    await counted.inventory.poll()
+    assert counted.inventory.sessions == 2
+    await counted.sessions.end([first.id])
+    await counted.inventory.poll()
+    assert counted.inventory.sessions == 1
 
 
 async def test_while_keys_cannot_be_read_the_numbers_stay_and_polls_go_on(
