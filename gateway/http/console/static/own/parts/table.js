@@ -14,7 +14,7 @@ export function Table({ caption, columns, rows, keyOf, href, selected }) {
       const shown = index === 0 && href
         ? html`<a href=${href(row)}>${content}</a>` : content;
       return index === 0
-        ? html`<th scope="row" data-label=${label}><div>${shown}</div></th>`
+        ? html`<th scope="row" data-label=${label} class=${whole ? "whole" : ""}><div>${shown}</div></th>`
         : html`<td data-label=${label} class=${[number && "number", whole && "whole"].filter(Boolean).join(" ")}><div>${shown}</div></td>`;
     })}</tr>`)}</tbody>
   </table>`;
