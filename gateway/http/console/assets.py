@@ -11,6 +11,8 @@ import base64
 import gzip
 import hashlib
 import json
+import re
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -30,6 +32,9 @@ _OWN = "own/"
 _UPLOT = ("vendor/uplot/uplot.js", "vendor/uplot/uplot.css")
 _STYLES, _ICON = "app.css", "icon.svg"
 _MAIN = "main"
+# What a first visit loads; other pages are loaded when they are gone to.
+_FIRST = (_MAIN, "pages/live")
+_IMPORTED = re.compile(r'^(?:import|export) [^;]*? from "([^"]+)";', re.MULTILINE)
 
 
 class Asset(NamedTuple):
@@ -67,7 +72,8 @@ def console() -> Console:
     for mark, text in {
         "@import_map@": mapped,
         "@preloads@": "".join(
-            f'<link rel="modulepreload" href="{url}">\n' for url in sorted(imports.values())
+            f'<link rel="modulepreload" href="{imports[name]}">\n'
+            for name in sorted(_needed(_FIRST, sources))
         ),
         "@icon@": urls[_ICON],
         "@app_css@": urls[_STYLES],
@@ -106,6 +112,19 @@ def _walk(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:
         else:
             found.append((prefix + entry.name, entry.read_bytes()))
     return found
+
+
+def _needed(names: Iterable[str], sources: Mapping[str, bytes]) -> set[str]:
+    """Names of modules, and of all that they import when they are loaded."""
+    needed: set[str] = set()
+    left = list(names)
+    while left:
+        name = left.pop()
+        if name not in needed:
+            needed.add(name)
+            text = sources[_VENDORED.get(name, f"{_OWN}{name}.js")].decode()
+            left += _IMPORTED.findall(text) if name not in _VENDORED else []
+    return needed
 
 
 def _suffix(path: str) -> str:

@@ -13,7 +13,9 @@ from tests.support.vendor import DECLARED, FOLDER, digest
 
 PAGE = console().page.decode()
 OWN = FOLDER.parent / "own"
-IMPORT = re.compile(r'^(?:import|export) .*? from "([^"]+)";$|^import "([^"]+)";$', re.MULTILINE)
+IMPORT = re.compile(
+    r'^(?:import|export) [^;]*? from "([^"]+)";$|\bimport\("([^"]+)"\)', re.MULTILINE
+)
 LAYERS = ("api", "state", "parts", "pages")
 
 
@@ -97,7 +99,23 @@ def test_content_never_becomes_markup_nor_code() -> None:
 
 
 def test_a_first_visit_takes_little() -> None:
-    sizes = {name: len(asset.gzipped or asset.content) for name, asset in console().assets.items()}
+    loaded = {
+        url.removeprefix("/console/")
+        for url in re.findall(r'(?:href|src)="(/console/[^"]+)"', PAGE)
+    }
+    sizes = {
+        name: len(asset.gzipped or asset.content)
+        for name, asset in console().assets.items()
+        if name in loaded
+    }
     vendored = sum(size for name, size in sizes.items() if name.startswith("vendor-"))
+    assert any("own-pages-live" in name for name in loaded)
     assert sum(sizes.values()) + len(gzip.compress(console().page)) <= 90_000
     assert vendored <= 32_000
+
+
+def test_other_pages_are_loaded_when_they_are_gone_to() -> None:
+    text = (OWN / "pages" / "all.js").read_text()
+    loaded = re.findall(r'import\("(pages/[a-z_]+)"\)', text)
+    assert len(loaded) == text.count("needs: [")
+    assert {*loaded} <= import_map().keys()

@@ -7,10 +7,15 @@ import { current, signOut } from "api/session";
 import { Me, may } from "state/me";
 import { useAddress } from "state/address";
 import { Layout } from "parts/layout";
-import { Failed } from "parts/states";
+import { Failed, Loading } from "parts/states";
 import { ShortcutHelp, useShortcuts } from "parts/shortcuts";
 import { SignIn } from "pages/sign_in";
 import { PAGES } from "pages/all";
+
+const GONE = {
+  code: "page_not_loaded",
+  message: "This page could not be loaded: the gateway is away, or has another version now.",
+};
 
 function Console() {
   const [state, setState] = useState({ asking: true, me: null, why: "", problem: null });
@@ -57,8 +62,21 @@ function Pages({ me, onSignOut }) {
   const shown = pages.find(({ name }) => name === asked) || pages[0];
   setPage(shown.name);
   return html`<${Layout} pages=${pages} current=${shown.name} me=${me} onSignOut=${onSignOut}>
-      <${shown.component} key=${shown.name} parts=${parts} query=${query} /><//>
+      <${Shown} key=${shown.name} page=${shown} parts=${parts} query=${query} /><//>
     ${helping ? html`<${ShortcutHelp} pages=${pages} onClose=${() => setHelping(false)} />` : null}`;
+}
+
+// A page, whose module is loaded when it is first gone to.
+function Shown({ page, parts, query }) {
+  const [{ component, failed }, setLoaded] = useState({ component: null, failed: false });
+  useEffect(() => {
+    page.load().then(
+      (loaded) => setLoaded({ component: loaded, failed: false }),
+      () => setLoaded({ component: null, failed: true }),
+    );
+  }, [page]);
+  if (failed) return html`<${Failed} problem=${GONE} again=${() => location.reload()} />`;
+  return component ? html`<${component} parts=${parts} query=${query} />` : html`<${Loading} />`;
 }
 
 // Names of the pages with nothing to show: those that say so, by `present(me)`, stay out of the

@@ -21,13 +21,6 @@ const MAKE = `curl -H "Authorization: Bearer $KEY" -H 'Content-Type: application
   -d '{"name":"siem","type":"http","key":"ID OF A KEY","settings":{"url":"https://siem.example.org/in"}}' \\
   ${location.origin}/v1/destinations`;
 
-// Whether the page is in the navigation: not where nothing is declared and nothing may be made.
-export async function anyDestination(me) {
-  if (may(me, "destinations.admin")) return true;
-  const { destinations } = await get("/v1/destinations", {}, { background: true });
-  return destinations.length > 0;
-}
-
 const pathOf = (name, ...rest) => ["/v1/destinations", encodeURIComponent(name), ...rest].join("/");
 
 export function Destinations({ parts }) {

@@ -3,8 +3,9 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { html } from "dom";
 import { openStream } from "api/stream";
 import { go, link, replace } from "state/address";
+import { may, useMe } from "state/me";
 import { Rows } from "state/rows";
-import { COLUMNS, EventDetails } from "parts/events";
+import { AroundLink, COLUMNS, EventDetails } from "parts/events";
 import { Grid } from "parts/grid";
 import { Heading } from "parts/layout";
 import { Selection, narrowed, selectionOf } from "parts/selection";
@@ -13,15 +14,19 @@ import { count } from "parts/time";
 
 const RATE_MS = 2000;
 const ANNOUNCED_MS = 10000;
+const AWAY = { asked: "", name: "away", detail: "" };
 const SEND = "curl -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' \\\n"
   + "  -d '{\"category\":\"auth\",\"action\":\"user.login\"}' " + location.origin + "/v1/events";
 
 export function Live({ query }) {
+  const me = useMe();
   const selection = selectionOf(query);
   const asked = JSON.stringify(selection);
   const rows = useMemo(() => new Rows(), [asked]);
   const [, draw] = useState(0);
-  const [state, setState] = useState({ name: "away", detail: "" });
+  const [heard, setHeard] = useState(AWAY);
+  // What was heard of another stream is over.
+  const state = heard.asked === asked ? heard : AWAY;
   const [held, setHeld] = useState(null);
   const [open, setOpen] = useState(null);
   const rate = useRate(rows);
@@ -43,9 +48,8 @@ export function Live({ query }) {
         rows.add([text]);
         redraw();
       },
-      state: (name, detail) => setState({ name, detail }),
+      state: (name, detail) => setHeard({ asked, name, detail }),
     });
-    setState({ name: "away", detail: "" });
     setHeld(null);
     setOpen(null);
     return () => {
@@ -71,7 +75,8 @@ export function Live({ query }) {
       <${Status} state=${state} rate=${rate} paused=${held?.paused} />
       <button aria-pressed=${Boolean(held?.paused)} aria-keyshortcuts="Space" onClick=${pause}>
         ${held?.paused ? "Go on" : "Pause"}</button>
-      <a class="button" href=${link("investigate", selection)}>Investigate</a>`}>Live<//>
+      ${may(me, "pull")
+        ? html`<a class="button" href=${link("investigate", selection)}>Investigate</a>` : null}`}>Live<//>
     <${Selection} selection=${selection} onChange=${change} />
     ${state.name === "ended" ? html`<p class="state failed" role="alert">
       The stream has ended: ${state.detail.reason}</p>` : null}
@@ -99,13 +104,12 @@ function rowOf(rows, number) {
 }
 
 function Opened({ event, onNarrow, onClose }) {
+  const me = useMe();
   if (event === null) {
     return html`<section class="details"><p>This row was dropped.</p>
       <button onClick=${onClose}>Close</button></section>`;
   }
-  const actions = event.id
-    ? html`<a class="button small" href=${link("investigate", { around: event.cursor })}>Around it</a>`
-    : null;
+  const actions = event.id && may(me, "pull") ? html`<${AroundLink} event=${event} />` : null;
   return html`<${EventDetails} event=${event} onNarrow=${event.id ? onNarrow : null}
     onClose=${onClose} actions=${actions} />`;
 }

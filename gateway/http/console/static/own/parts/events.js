@@ -1,5 +1,6 @@
 // How events are shown: a row of columns, and all members beside it.
 import { html } from "dom";
+import { link } from "state/address";
 import { Copy } from "parts/copy";
 import { clock, dated } from "parts/time";
 
@@ -81,3 +82,9 @@ export const COLUMNS = [
   { name: "who", label: "Actor", text: who },
   { name: "outcome", label: "Outcome", text: (event) => event.outcome },
 ];
+
+// Leads to the events before and behind one.
+export function AroundLink({ event }) {
+  return html`<a class="button small" href=${link("investigate", { event: event.id, of: event.tenant })}>
+    Around it</a>`;
+}
