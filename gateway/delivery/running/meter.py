@@ -22,6 +22,7 @@ from gateway.log.ports import Log
 from gateway.streaming.consumers.ports import Consumers
 
 RESULTS = tuple(result.value for result in DeliveryResult)
+FAILURES = tuple(result for result in RESULTS if result != DeliveryResult.SUCCESS)
 STATES = ("active", "failing", "paused", "disabled")
 # Of more nothing is told.
 _MOST = 1000

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from gateway.cursor import distance
-from gateway.delivery.running.meter import RESULTS, STATES, DestinationNumbers
+from gateway.delivery.running.meter import FAILURES, RESULTS, STATES, DestinationNumbers
 from gateway.histogram import SECONDS, Histogram, width
 from gateway.http.connection.loop_delay import BOUNDS
 from gateway.http.request.context import Context
@@ -292,6 +292,9 @@ DESTINATIONS: tuple[NamedMetric[DestinationNumbers], ...] = (
     NamedMetric("destination_state", "gauge", "1 for the state that a destination is in.",
                 (*_DESTINATION, "state"), lambda one: [one.state == state for state in STATES],
                 STATES),
+    NamedMetric("destination_up", "gauge",
+                "1 while a destination is active and its attempts do not fail.",
+                _DESTINATION, lambda one: [one.state == STATES[0]]),
     NamedMetric("destination_lag_events", "gauge",
                 "Events of the log that a destination has before it, whoever may see them.",
                 _DESTINATION, lambda one: [one.lag.events]),
@@ -301,12 +304,19 @@ DESTINATIONS: tuple[NamedMetric[DestinationNumbers], ...] = (
     NamedMetric("destination_delivered_events_total", "counter",
                 "Events that the receiver has confirmed.",
                 _DESTINATION, lambda one: [one.status.counters.delivered.events]),
+    NamedMetric("destination_events_total", "counter",
+                "The same, by the name that all streams of events are counted under.",
+                _DESTINATION, lambda one: [one.status.counters.delivered.events]),
     NamedMetric("destination_requests_total", "counter", "Requests to the receiver.",
                 (*_DESTINATION, "result"),
                 lambda one: [one.status.results.get(result, 0) for result in RESULTS], RESULTS),
     NamedMetric("destination_rejected_events_total", "counter",
                 "Events that the receiver did not take, and that became dead letters.",
                 _DESTINATION, lambda one: [one.status.counters.rejected]),
+    NamedMetric("destination_failures_total", "counter",
+                "Requests that failed: for now, for this content, or by their configuration.",
+                (*_DESTINATION, "reason"),
+                lambda one: [one.status.results.get(reason, 0) for reason in FAILURES], FAILURES),
     NamedMetric("destination_retries_total", "counter", "Attempts that failed.",
                 _DESTINATION, lambda one: [one.status.counters.retries]),
 )  # fmt: skip
