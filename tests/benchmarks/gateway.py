@@ -80,6 +80,8 @@ class Gateway:
         self.options: tuple[str, ...] = ()
         self.cores: Sequence[int] = ()
         self.data = folder / f"{name}-data"
+        # What the key of the producers may do.
+        self.writes: Mapping[str, object] = WRITES
         self.port = 0
         self.writer = ""
         self.readers: list[str] = []
@@ -91,7 +93,7 @@ class Gateway:
         server = self._serve()
         server.wait_until(lambda: bool(re.search(r"first admin key.*\n", log.read_text())))
         [admin] = re.findall(r"first admin key.*(alpk_\w+)", log.read_text())
-        self.writer = self._key(admin, WRITES)
+        self.writer = self._key(admin, self.writes)
         self.readers = [
             self._key(admin, READS | ({"fields": one} if one else {})) for one in self._fields
         ]

@@ -23,6 +23,7 @@ from tests.benchmarks import (
     mixed,
     postgres,
     protocol_bodies,
+    protocol_posts,
     sources,
 )
 from tests.benchmarks.gateway import Gateway
@@ -362,6 +363,10 @@ def _sources(run: Run) -> Measurements:
         ("OTLP as protobuf", partial(sources.otlp_cost, seconds, turns)),
         *(
             (shape, partial(sources.protocol_cost, shape, seconds, turns))
+            for shape in protocol_bodies.SHAPES
+        ),
+        *(
+            (f"{shape}, posted", partial(protocol_posts.cost, Gateway(run.folder), shape, turns))
             for shape in protocol_bodies.SHAPES
         ),
     ]

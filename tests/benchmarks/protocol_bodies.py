@@ -18,14 +18,18 @@ _ACTION = b'{"create":{"_id":"%d"}}\n'
 
 
 class Protocol(NamedTuple):
-    """How a body of records is made, and mapped in this process."""
+    """How a body of records is made, given the number of the first, and mapped in this process."""
 
-    body_of: Callable[[list[bytes]], bytes]
+    body_of: Callable[[list[bytes], int], bytes]
     mapped: Callable[[bytes], list[Mapped]]
 
 
-def _bulk_body(documents: list[bytes]) -> bytes:
-    return b"".join(_ACTION % number + one + b"\n" for number, one in enumerate(documents))
+def _bulk_body(documents: list[bytes], first: int) -> bytes:
+    return b"".join(_ACTION % number + one + b"\n" for number, one in enumerate(documents, first))
+
+
+def _hec_body(events: list[bytes], first: int) -> bytes:
+    return b"".join(events)
 
 
 def _bulk_mapped(body: bytes) -> list[Mapped]:
@@ -44,12 +48,12 @@ def _hec_mapped(body: bytes) -> list[Mapped]:
 
 _SOURCES = Sources({})
 BULK = Protocol(_bulk_body, _bulk_mapped)
-HEC = Protocol(b"".join, _hec_mapped)
+HEC = Protocol(_hec_body, _hec_mapped)
 
 
-def shapes(count: int) -> dict[str, tuple[Protocol, list[bytes]]]:
-    """By the name of their shape: records of a protocol."""
-    numbers = range(count)
+def shapes(count: int, first: int = 0) -> dict[str, tuple[Protocol, list[bytes]]]:
+    """By the name of their shape: records of a protocol, numbered from `first`."""
+    numbers = range(first, first + count)
     own = [_given_out(number) for number in numbers]
     original = make_formats(FormatOptions(original=True))["ecs"].encode
     plain = make_formats(FormatOptions())["ecs"].encode

@@ -223,7 +223,7 @@ def protocol_cost(shape: str, seconds: float, rounds: int) -> dict[str, Any]:
     """Microseconds of a record in a body of HEC or bulk, and of the same event in the native
     form."""
     protocol, records = protocol_bodies.shapes(200)[shape]
-    body = protocol.body_of(records)
+    body = protocol.body_of(records, 0)
     events = [b"{" + one.draft.tail for one in protocol.mapped(body)]
     assert len(events) == len(records)
 

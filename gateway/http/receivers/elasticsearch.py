@@ -129,14 +129,17 @@ def _units(
         bound_owner(view),
         most,
     )
+    by_index: dict[str, Chosen] = {}
     for item in items_of_bulk(body, request.match_info.get("index", "")):
         # Documents are as large as the body; results need none.
         items.append(item.without_document())
         of_one = chosen
         if chosen.named is None and not item.error:
-            named = sources.known_as(name_of_index(item.into))
-            if named is not None and named.name not in OWN:
-                of_one = chosen.by(named)
+            if item.into not in by_index:
+                named = sources.known_as(name_of_index(item.into))
+                is_named = named is not None and named.name not in OWN
+                by_index[item.into] = chosen.by(named) if is_named else chosen
+            of_one = by_index[item.into]
         here = partial(map_bulk, item, of_one)
         yield Unit(len(item.raw), here, work_apart(map_bulk, item, of_one))
 
