@@ -102,16 +102,10 @@ async def test_a_list_that_does_not_come_says_why_and_is_asked_for_again(
 ) -> None:
     async with console(gateway.make_key(EVERYTHING), refusals=True) as page:
         await page.sees("Live")
-        await page.ask(
-            "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1,
-            uploadThroughput=-1,
-        )  # fmt: skip
+        await page.ask("Network.setBlockedURLs", urls=["*/v1/keys*"])
         await page.go("#/keys")
         await page.sees("The gateway does not answer.")
-        await page.ask(
-            "Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1,
-            uploadThroughput=-1,
-        )  # fmt: skip
+        await page.ask("Network.setBlockedURLs", urls=[])
         await page.click("Try again")
         await page.sees("siem-acme")
 

@@ -203,3 +203,13 @@ async def test_a_key_stays_in_no_place_of_the_browser(
         assert "audit-session" not in kept
         asked = await page.evaluate("indexedDB.databases().then((all) => all.length)")
         assert asked == 0
+
+
+async def test_a_page_that_cannot_be_loaded_says_so(
+    gateway: GatewayProcess, console: OpenConsole
+) -> None:
+    async with console(gateway.make_key(EVERYTHING), refusals=True) as page:
+        await page.sees("live")
+        await page.ask("Network.setBlockedURLs", urls=["*/console/own-pages-usage*"])
+        await page.go("#/usage")
+        await page.sees("page_not_loaded")
