@@ -150,8 +150,8 @@ ALLOWED = {
         "http/response http/query http/request http/intake http/openapi"
     ),
     "http/keys": (
-        "access/policy access/administration oversight/detection oversight/review http/response "
-        "http/request"
+        "scheduling access/grants access/policy access/administration log looking "
+        "oversight/detection oversight/review http/response http/query http/request"
     ),
     "http/routes": (
         "filters formats wire access/credentials access/grants access/keys access/usage "

@@ -74,6 +74,14 @@ class ProposalBody(Body, frozen=True):
     max_events: Annotated[int, Meta(ge=0, le=100_000)] = 10_000
 
 
+class NewPreviewBody(Body, frozen=True):
+    """Proposed grants and roles, and how far to look back. All are parsed elsewhere."""
+
+    grants: GrantsOfBody = UNSET
+    roles: RolesOfBody = UNSET
+    since: Annotated[str, about("A duration.")] = "24h"
+
+
 class PseudonymBody(Body, frozen=True):
     """Pseudonym of a key to be resolved, where in the log to look for it, and why."""
 
@@ -129,5 +137,5 @@ class NewConsumerBody(Body, frozen=True, rename={"begin": "from"}):
 
 BODIES: tuple[type[Body], ...] = (
     ReasonBody, ReviewedBody, RevocationBody, OverlapBody, QuestionBody, ProposalBody, AckBody,
-    RewindBody, PseudonymBody, NewConsumerBody, SignInBody,
+    NewPreviewBody, RewindBody, PseudonymBody, NewConsumerBody, SignInBody,
 )  # fmt: skip

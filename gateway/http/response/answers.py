@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct, field
 
+from gateway.access.grants.grant import Grant
 from gateway.access.grants.pseudonym import PSEUDONYM_PATTERN
 from gateway.access.grants.role import RoleAnswer
 from gateway.access.keys.key import KeyAnswer
@@ -121,6 +122,13 @@ class CountsAnswer(Struct):
     facets: dict[str, CountedFacet]
     looked: Annotated[LookedAt, about("The part of the log that this was counted in.")]
     next: Annotated[Cursor | None, about("Sent as `before` it counts the rest, if there is any.")]
+
+
+class PreviewAnswer(CountsAnswer):
+    samples: Annotated[list[EventJson], about("The newest, under the masks of both keys.")]
+    can: Annotated[list[str], about("Sentences.")]
+    cannot: Annotated[list[str], about("Sentences.")]
+    exceeds: Annotated[list[Grant], about("What the asking key cannot give.")]
 
 
 class RefusedItem(Struct):
@@ -330,6 +338,6 @@ ANSWERS: tuple[type[Struct], ...] = (
     TicketAnswer, SessionAnswer, MeAnswer, KeyInUse, KeyList, RoleList, DeletedRole, FindingList,
     DestinationList, DeadLetterList,
     DeletedDeadLetters, TestAnswer, ConsumerAnswer, ConsumerList, Acknowledged, UsageRows,
-    ExplanationAnswer, SimulationAnswer, ResolvedPseudonym, GoneProblem, EventsProblem,
-    ProblemAnswer,
+    ExplanationAnswer, PreviewAnswer, SimulationAnswer, ResolvedPseudonym, GoneProblem,
+    EventsProblem, ProblemAnswer,
 )  # fmt: skip

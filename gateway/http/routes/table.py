@@ -12,7 +12,7 @@ from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE
 from gateway.formats.csv import CSV_TYPE
 from gateway.http.console.routes import CONSOLE_ROUTES
 from gateway.http.health.routes import HEALTH_ROUTES
-from gateway.http.keys import key_list
+from gateway.http.keys import key_list, preview
 from gateway.http.openapi.parts import (
     JSON,
     LAST_EVENT_ID,
@@ -317,6 +317,10 @@ ROUTES: tuple[Route, ...] = (
           "What would change for a key under other grants.",
           {200: says("What was found.", named("Simulation"))}, problems=(404,),
           body=content(named("Proposal"))),
+    Route("POST", "/v1/authz/preview", preview.preview, _ADMIN, "preview",
+          "What a key with such grants would see.",
+          {200: says("As far as the asking key sees it.", named("Preview"))},
+          body=content(named("NewPreview"))),
     Route("POST", "/v1/pseudonyms/resolve", authz.resolve, _RESOLVING, "resolvePseudonym",
           "Find the values behind a pseudonym, in events that the key may pull itself.",
           {200: says("What was found so far.", named("ResolvedPseudonym"))},

@@ -149,7 +149,7 @@ async def key_facts(
     async for access in slices.each(accesses):
         for one in counts:
             one.count_access(access)
-    masks_for = await _masks_for_key(log, grants, now)
+    masks_for = await masks_of_grants(log, grants, now)
     by_resources = any(one.grant.resources for one in grants)
     before = await log.last_before(int(begin * 1_000_000))
     samples: list[bytes] = []
@@ -190,8 +190,8 @@ async def key_facts(
     )
 
 
-async def _masks_for_key(log: Log, grants: tuple[AttributedGrant, ...], now: float) -> MasksFor:
-    """Masks for what the key sees when its conditions hold, by its first reading action."""
+async def masks_of_grants(log: Log, grants: tuple[AttributedGrant, ...], now: float) -> MasksFor:
+    """Masks for what grants show when their conditions hold, by the first reading action."""
     for action in READING:
         standing = tuple(_always(one.grant) for one in grants)
         decision = decide_grants(standing, action)

@@ -233,6 +233,7 @@ async def administer_keys(ask: Asked) -> None:
         await ask("keyDocument", 200, id=key, headers={"Accept": kind})
     await ask("keyHistory", 200, id=key)
     await ask("keyUsage", 200, "?window=1h&step=15m", id=key)
+    await ask("preview", 200, json={"grants": [GRANT]})
     await ask("simulate", 200, json={"key": key, "grants": [GRANT], "roles": []})
     named = key_id(await ask.gateway.mint(NAMED))
     body = {"key": named, "pseudonym": f"ps1_{'a' * 26}", "reason": "r", "since": "1h"}

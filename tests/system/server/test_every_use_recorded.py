@@ -71,6 +71,7 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
     ("POST", "/v1/authz/simulate"): (
         "/v1/authz/simulate", {"json": {"key": "{kid}", "grants": [GRANT]}},
     ),
+    ("POST", "/v1/authz/preview"): ("/v1/authz/preview", {"json": {"grants": [GRANT]}}),
     ("POST", "/v1/pseudonyms/resolve"): (
         "/v1/pseudonyms/resolve",
         {"json": {"key": "{kid}", "pseudonym": f"ps1_{'a' * 26}", "reason": "r"}},

@@ -64,6 +64,7 @@ ACTIONS_OF = {
     "noLongerExpectFinding": ("keys.admin",),
     "explain": ("keys.admin", "usage.read"),
     "simulate": ("keys.admin",),
+    "preview": ("keys.admin",),
     "resolvePseudonym": ("pseudonyms.resolve",),
     "roles": ("keys.read",),
     "role": ("keys.read",),
