@@ -10,6 +10,8 @@ import { ENDED, Ending, FLAGS, KeyState, LastUse, isFlagged } from "parts/keys";
 import { Heading } from "parts/layout";
 import { Empty, FilteredOut, Loaded } from "parts/states";
 import { Table } from "parts/table";
+import { Key } from "pages/key";
+import { NewKey } from "pages/new_key";
 import { count } from "parts/time";
 
 const PAGE = 50;
@@ -18,7 +20,15 @@ const STATES = [["", "not ended"], "active", "draining", "suspended", "expired",
   "unreadable", ["any", "any state"]];
 const CONDITIONS = { q: "the search", owner: "the owner", role: "the role", state: "the state", flag: "the mark" };
 
-export function Keys({ query }) {
+export function Keys({ parts, query }) {
+  const [opened] = parts;
+  const me = useMe();
+  if (opened === "new" && may(me, "keys.admin")) return html`<${NewKey} />`;
+  if (opened) return html`<${Key} key=${opened} id=${opened} />`;
+  return html`<${AllKeys} query=${query} />`;
+}
+
+function AllKeys({ query }) {
   const me = useMe();
   const loaded = useLoad((options) => get("/v1/keys", {}, options), []);
   const wanted = Object.fromEntries(

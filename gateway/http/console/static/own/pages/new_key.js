@@ -1,0 +1,87 @@
+// New key: five decisions, beside what the key would see.
+import { useState } from "preact/hooks";
+import { html } from "dom";
+import { post } from "api/http";
+import { go, link } from "state/address";
+import { useMe } from "state/me";
+import { Choice, TextField } from "parts/fields";
+import { Heading } from "parts/layout";
+import { Minted } from "parts/minted";
+import { Preview } from "parts/preview";
+import { Failed } from "parts/states";
+
+const KINDS = [
+  ["errors", "Errors only"], ["sign-ins", "Sign-ins"], ["category", "Everything of a category"], ["all", "Everything"],
+];
+const ERRORS_FROM = 4;
+const HIDDEN = [["actor", "Who did it"], ["source", "Where it came from"], ["data", "Details"], ["targets", "What it was done to"]];
+const LIVES = [["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"]];
+const NEW = {
+  name: "", purpose: "", owner: "", kind: "errors", category: "auth.**", tenant: "", hidden: [], cidr: "",
+  expires_in: "30d", requests_per_second: "",
+};
+
+const list = (text) => text.split(/[\s,]+/).filter(Boolean);
+
+function grantOf(wanted) {
+  const grant = { actions: ["stream", "pull"], categories: ["**"] };
+  if (wanted.kind === "errors") grant.min_severity = ERRORS_FROM;
+  if (wanted.kind === "sign-ins") grant.categories = ["auth", "auth.**"];
+  if (wanted.kind === "category") grant.categories = list(wanted.category);
+  if (wanted.tenant) grant.tenants = list(wanted.tenant);
+  if (wanted.hidden.length) grant.fields = { drop: wanted.hidden };
+  if (wanted.cidr) grant.when = { cidr: list(wanted.cidr) };
+  return grant.categories.length ? grant : null;
+}
+
+function bodyOf(wanted) {
+  const { name, purpose, owner, expires_in } = wanted;
+  const body = { name, purpose, owner, expires_in, grants: [grantOf(wanted)] };
+  if (wanted.requests_per_second) body.limits = { requests_per_second: Number(wanted.requests_per_second) };
+  return body;
+}
+
+export function NewKey() {
+  const me = useMe();
+  const [wanted, setWanted] = useState({ ...NEW, owner: me.owner });
+  const [made, setMade] = useState(null);
+  const [problem, setProblem] = useState(null);
+  const set = (name) => (value) => setWanted((before) => ({ ...before, [name]: value }));
+  const hide = (name) => (event) => set("hidden")(event.target.checked
+    ? [...wanted.hidden, name] : wanted.hidden.filter((one) => one !== name));
+  const make = async (event) => {
+    event.preventDefault();
+    setProblem(null);
+    try {
+      setMade(await post("/v1/keys", bodyOf(wanted)));
+    } catch (error) {
+      setProblem(error);
+    }
+  };
+  if (made) {
+    return html`<${Heading}>New key<//><${Minted} made=${made} onDone=${({ id }) => go(link("keys", {}, id))} />`;
+  }
+  const text = (label, name, more = {}) => html`<${TextField} label=${label} value=${wanted[name]}
+    onValue=${set(name)} ...${more} />`;
+  return html`<${Heading}>New key<//>
+    <div class="split open"><form class="steps" onSubmit=${make}>
+      <fieldset><legend>1 · For what, and whose</legend>
+        ${text("Name", "name", { required: true })}
+        ${text("Purpose", "purpose", { required: true })}
+        ${text("Owner", "owner", { required: true, hint: "Who answers for it." })}</fieldset>
+      <fieldset><legend>2 · What it sees</legend>
+        <${Choice} label="Events" value=${wanted.kind} options=${KINDS} onValue=${set("kind")} />
+        ${wanted.kind === "category" ? text("Category", "category") : null}
+        ${text("Tenants", "tenant", { placeholder: "all" })}</fieldset>
+      <fieldset><legend>3 · What is left out of them</legend>
+        ${HIDDEN.map(([name, label]) => html`<label><input type="checkbox" checked=${wanted.hidden.includes(name)}
+          onChange=${hide(name)} /><span>${label}</span></label>`)}</fieldset>
+      <fieldset><legend>4 · From where, how long, how much</legend>
+        ${text("Networks", "cidr", { placeholder: "any, or 10.1.2.0/24" })}
+        <${Choice} label="Ends in" value=${wanted.expires_in} options=${LIVES} onValue=${set("expires_in")} />
+        ${text("Requests a second", "requests_per_second", { placeholder: "no limit", inputmode: "numeric" })}</fieldset>
+      ${problem ? html`<${Failed} problem=${problem} />` : null}
+      <div class="actions"><button class="strong">Make the key</button>
+        <a class="button" href=${link("keys")}>Cancel</a></div>
+    </form><${Preview} grant=${grantOf(wanted)} /></div>`;
+}

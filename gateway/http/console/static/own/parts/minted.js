@@ -1,0 +1,45 @@
+// A new key, which is shown this once: to be copied, downloaded, or put into ready lines.
+import { useState } from "preact/hooks";
+import { html } from "dom";
+import { say } from "state/said";
+import { Copy } from "parts/copy";
+import { Dialog } from "parts/dialog";
+
+// Lines for programs, as the recipes of deploy/shippers have them; none of them holds the key.
+function linesOf(url) {
+  const stream = `${url}/v1/stream`;
+  return [
+    ["curl, follow live", `curl -N -H "Authorization: Bearer $KEY" -H "Accept: application/x-ndjson" ${stream}`],
+    ["curl, the newest page", `curl -H "Authorization: Bearer $KEY" "${url}/v1/events?order=desc"`],
+    ["tail", `AUDIT_GATEWAY_KEY=$KEY audit-gateway tail --url ${url}`],
+    ["Vector, Filebeat and others", "The recipes are in deploy/shippers; each takes the key from a file or from $KEY."],
+  ];
+}
+
+// `onDone` is called once somebody says that the key is stored.
+export function Minted({ made, onDone }) {
+  const [asking, setAsking] = useState(false);
+  const download = () => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([`${made.key}\n`], { type: "text/plain" }));
+    link.download = `${made.name.replace(/[^\w.-]+/g, "-") || "key"}.key`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  };
+  const done = () => {
+    say(`The key ${made.name} is made.`);
+    onDone(made);
+  };
+  return html`<section class="state" aria-label="The new key">
+    <h2>The key, shown this once</h2>
+    <p><code class="secret">${made.key}</code></p>
+    <div class="actions"><${Copy} text=${made.key} label="Copy the key" />
+      <button onClick=${download}>Download as a file</button>
+      <button class="strong" onClick=${() => setAsking(true)}>Done</button></div>
+    ${linesOf(location.origin).map(([label, text]) => html`<h3>${label}</h3><pre tabindex="0">${text}</pre>`)}
+    ${asking ? html`<${Dialog} title="Is it stored?" onClose=${() => setAsking(false)}>
+      <p>Nobody can show the key again; another one would have to be made.</p>
+      <div class="actions"><button onClick=${() => setAsking(false)}>Back to the key</button>
+        <button class="strong" onClick=${done}>It is stored</button></div><//>` : null}
+  </section>`;
+}

@@ -1,0 +1,86 @@
+"""A key is handed out by somebody who never did so, who sees what it sees, and finds its use."""
+
+from __future__ import annotations
+
+import json
+
+from tests.support.gateway_process import GatewayProcess
+from tests.system.console.conftest import EVERYTHING, OpenConsole
+
+
+async def test_a_vendor_gets_a_key_for_errors_alone_in_five_decisions(
+    gateway: GatewayProcess, console: OpenConsole
+) -> None:
+    events = [
+        {"category": "api", "action": "call.failed", "tenant": "acme", "severity": 5},
+        {"category": "api", "action": "call.made", "tenant": "acme", "severity": 1},
+    ]
+    gateway.post(events, gateway.first_key)
+    async with console(gateway.make_key(EVERYTHING), "#/keys") as page:
+        await page.click("New key")
+        # 1: for what and whose.
+        await page.fill("Name", "vendor")
+        await page.fill("Purpose", "errors of our API")
+        await page.fill("Owner", "vendor@example.org")
+        # 2: what; errors alone are what is offered first.
+        await page.fill("Events", "errors")
+        await page.sees("would see 1 events of 24 h · of 1 tenant")
+        await page.sees("call.failed")
+        await page.sees_no("call.made")
+        await page.sees(
+            "May stream and pull events of any category but the gateway's own of severity 4"
+        )
+        await page.sees("Cannot send events.")
+        # 3: what is left out.
+        await page.fill("Tenants", "acme")
+        # 4: how long.
+        await page.fill("Ends in", "30d")
+        for width, dark in ((1280, False), (360, True)):
+            await page.look(width=width, dark=dark)
+            await page.shoot(f"new-key-{width}")
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        await page.look()
+        await page.click("Make the key")
+        # 5: it is shown this once, and stored.
+        await page.sees("shown this once")
+        key = await page.evaluate("document.querySelector('.secret').textContent")
+        await page.shoot("new-key-shown")
+        await page.click("Done")
+        await page.click("It is stored")
+        await page.sees("errors of our API")
+        assert key not in await page.evaluate("document.body.innerText")
+        status, seen = gateway.ask("GET", "/v1/events?limit=100", key)
+        assert (status, [one["action"] for one in seen["events"]]) == (200, ["call.failed"])
+        assert "call.made" not in json.dumps(seen)
+        # Its use is found afterwards.
+        await page.go("#/keys?q=vendor")
+        await page.click("vendor", "link")
+        await page.sees("from 127.0.0.1")
+        await page.sees("Usage of 24 hours")
+        await page.shoot("key")
+
+
+async def test_a_key_is_suspended_resumed_and_revoked_after_it_was_said_what_that_does(
+    gateway: GatewayProcess, console: OpenConsole
+) -> None:
+    key = gateway.make_key({"actions": ["pull"], "categories": ["**"]})
+    async with console(gateway.make_key(EVERYTHING), f"#/keys/{key[5:17]}") as page:
+        await page.click("Suspend")
+        await page.sees("Its streams end at once")
+        await page.fill("Reason", "a test")
+        await page.press("Escape")
+        assert gateway.ask("GET", "/v1/events", key)[0] == 200
+        await page.click("Suspend")
+        await page.fill("Reason", "a test")
+        await page.click("Suspend")
+        await page.sees("is suspended.")
+        assert gateway.ask("GET", "/v1/events", key)[0] == 401
+        await page.click("Resume")
+        await page.click("Resume")
+        await page.sees("is resumed.")
+        assert gateway.ask("GET", "/v1/events", key)[0] == 200
+        await page.click("Revoke")
+        await page.fill("Reason", "a test")
+        await page.click("Revoke")
+        await page.sees("is revoked.")
+        assert gateway.ask("GET", "/v1/events", key)[0] == 401
