@@ -8,6 +8,7 @@ import { may, useMe } from "state/me";
 import { say } from "state/said";
 import { Chart } from "parts/chart";
 import { Confirm } from "parts/dialog";
+import { Explain } from "parts/explain";
 import { ENDED, Ending, KeyState, LastUse, Sentences } from "parts/keys";
 import { Heading } from "parts/layout";
 import { Minted } from "parts/minted";
@@ -71,6 +72,7 @@ function Shown({ found, path, again }) {
     <h2>It can</h2><${Sentences} of=${found.can} none="Nothing: it has no grants." />
     <h2>It cannot</h2><${Sentences} of=${found.cannot} none="" />
     <details><summary>Grants as JSON</summary><pre tabindex="0">${JSON.stringify(found.grants, null, 2)}</pre></details>
+    ${may(me, "keys.admin", "usage.read") ? html`<${Explain} id=${key.id} />` : null}
     ${may(me, "usage.read") ? html`<${Usage} path=${path} />` : null}
     <${History} path=${path} />
     ${asked ? html`<${Confirm} title=${`${ACTS[asked].action}: ${key.name}`} says=${ACTS[asked].says}
@@ -81,7 +83,7 @@ function Usage({ path }) {
   const loaded = useLoad((options) => get(`${path}/usage`, { window: "24h", step: "1h" }, options), [path]);
   return html`<h2>Usage of 24 hours</h2><${Loaded} from=${loaded}>${({ rows }) => {
     const sum = (name) => rows.reduce((all, row) => all + row[name], 0);
-    const said = `${count(sum("requests"))} requests, ${count(sum("events"))} events, ${count(sum("denials"))} denials`;
+    const said = `requests ${count(sum("requests"))} · events ${count(sum("events"))} · denials ${count(sum("denials"))}`;
     return html`<p>${said}</p><${Chart} label=${`Requests by hour: ${said}`}
       times=${rows.map(({ start }) => Date.parse(start) / 1000)}
       lines=${[{ label: "requests", values: rows.map(({ requests }) => requests) }]} />`;

@@ -1,14 +1,16 @@
 // New key: five decisions, beside what the key would see.
 import { useState } from "preact/hooks";
 import { html } from "dom";
-import { post } from "api/http";
+import { get, post } from "api/http";
 import { go, link } from "state/address";
-import { useMe } from "state/me";
+import { useLoad } from "state/load";
+import { may, useMe } from "state/me";
 import { Choice, TextField } from "parts/fields";
 import { Heading } from "parts/layout";
 import { Minted } from "parts/minted";
 import { Preview } from "parts/preview";
 import { Failed } from "parts/states";
+import { count } from "parts/time";
 
 const KINDS = [
   ["errors", "Errors only"], ["sign-ins", "Sign-ins"], ["category", "Everything of a category"], ["all", "Everything"],
@@ -41,8 +43,23 @@ function bodyOf(wanted) {
   return body;
 }
 
+// What there is to pick from, as far as the session sees it.
+function useFacets() {
+  const me = useMe();
+  const { value } = useLoad(async (options) => (may(me, "pull")
+    ? (await get("/v1/counts", { since: "24h", by: "tenant,category", top: 8 }, options)).facets : {}), []);
+  return value || {};
+}
+
+function Picks({ label, facet, onPick }) {
+  if (!facet?.values.length) return null;
+  return html`<div class="chips" role="group" aria-label=${label}>${facet.values.map(({ value, count: number }) => html`
+    <button type="button" class="small" onClick=${() => onPick(value)}>${value} ${count(number)}</button>`)}</div>`;
+}
+
 export function NewKey() {
   const me = useMe();
+  const facets = useFacets();
   const [wanted, setWanted] = useState({ ...NEW, owner: me.owner });
   const [made, setMade] = useState(null);
   const [problem, setProblem] = useState(null);
@@ -71,8 +88,10 @@ export function NewKey() {
         ${text("Owner", "owner", { required: true, hint: "Who answers for it." })}</fieldset>
       <fieldset><legend>2 · What it sees</legend>
         <${Choice} label="Events" value=${wanted.kind} options=${KINDS} onValue=${set("kind")} />
-        ${wanted.kind === "category" ? text("Category", "category") : null}
-        ${text("Tenants", "tenant", { placeholder: "all" })}</fieldset>
+        ${wanted.kind === "category" ? html`${text("Category", "category")}
+          <${Picks} label="Categories of 24 hours" facet=${facets.category} onPick=${set("category")} />` : null}
+        ${text("Tenants", "tenant", { placeholder: "all" })}
+        <${Picks} label="Tenants of 24 hours" facet=${facets.tenant} onPick=${set("tenant")} /></fieldset>
       <fieldset><legend>3 · What is left out of them</legend>
         ${HIDDEN.map(([name, label]) => html`<label><input type="checkbox" checked=${wanted.hidden.includes(name)}
           onChange=${hide(name)} /><span>${label}</span></label>`)}</fieldset>

@@ -31,7 +31,7 @@ export function Preview({ grant }) {
       ending.abort();
     };
   }, [asked]);
-  return html`<section class="details" aria-label="What it would see">
+  return html`<section class="details preview" aria-label="What it would see">
     <h2>What it would see</h2>
     ${state.problem ? html`<${Failed} problem=${state.problem} />` : null}
     ${state.value ? html`<${Shown} found=${state.value} asking=${state.asking} />`
@@ -41,7 +41,7 @@ export function Preview({ grant }) {
 
 function Shown({ found, asking }) {
   const { distinct } = found.facets.tenant;
-  return html`<p role="status" aria-busy=${asking}><strong>would see ${count(found.total)} events ${found.complete
+  return html`<p role="status" aria-busy=${asking}><strong>would see ${count(found.total)} event${found.total === 1 ? "" : "s"} ${found.complete
       ? "of 24 h" : `since ${dated(found.since)}`} · of ${count(distinct)} tenant${distinct === 1 ? "" : "s"}</strong></p>
     ${found.exceeds.length ? html`<p class="state failed" role="alert">Your own key may not give that: it
       does not see as much itself.</p>` : null}
