@@ -62,6 +62,27 @@ async def test_a_vendor_gets_a_key_for_errors_alone_in_five_decisions(
         await page.sees("denied")
 
 
+async def test_a_new_key_is_not_left_before_somebody_says_that_it_is_stored(
+    gateway: GatewayProcess, console: OpenConsole
+) -> None:
+    async with console(gateway.make_key(EVERYTHING), "#/keys/new") as page:
+        await page.fill("Name", "left")
+        await page.fill("Purpose", "to be left")
+        await page.fill("Owner", "soc@example.org")
+        await page.fill("Events", "errors")
+        await page.click("Make the key")
+        await page.sees("shown this once")
+        await page.click("Live", "link")
+        await page.sees("Is it stored?")
+        await page.click("Back to the key")
+        await page.sees("shown this once")
+        await page.press("g", "r")
+        await page.sees("Is it stored?")
+        await page.click("It is stored")
+        await page.until("location.hash === '#/roles'")
+        await page.sees_no("shown this once")
+
+
 async def test_a_key_is_suspended_resumed_and_revoked_after_it_was_said_what_that_does(
     gateway: GatewayProcess, console: OpenConsole
 ) -> None:

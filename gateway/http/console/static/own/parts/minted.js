@@ -1,6 +1,7 @@
 // A new key, which is shown this once: to be copied, downloaded, or put into ready lines.
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "dom";
+import { holdView } from "state/address";
 import { say } from "state/said";
 import { Copy } from "parts/copy";
 import { Dialog } from "parts/dialog";
@@ -19,6 +20,16 @@ function linesOf(url) {
 // `onDone` is called once somebody says that the key is stored.
 export function Minted({ made, onDone }) {
   const [asking, setAsking] = useState(false);
+  // Where somebody wanted to go, if it was not by Done.
+  const leaving = useRef(null);
+  const free = useRef(null);
+  useEffect(() => {
+    free.current = holdView((leave) => {
+      leaving.current = leave;
+      setAsking(true);
+    });
+    return free.current;
+  }, []);
   const download = () => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([`${made.key}\n`], { type: "text/plain" }));
@@ -27,8 +38,14 @@ export function Minted({ made, onDone }) {
     URL.revokeObjectURL(link.href);
   };
   const done = () => {
+    free.current();
     say(`The key ${made.name} is made.`);
-    onDone(made);
+    if (leaving.current) leaving.current();
+    else onDone(made);
+  };
+  const stay = () => {
+    leaving.current = null;
+    setAsking(false);
   };
   return html`<section class="state" aria-label="The new key">
     <h2>The key, shown this once</h2>
@@ -37,9 +54,9 @@ export function Minted({ made, onDone }) {
       <button onClick=${download}>Download as a file</button>
       <button class="strong" onClick=${() => setAsking(true)}>Done</button></div>
     ${linesOf(location.origin).map(([label, text]) => html`<h3>${label}</h3><pre tabindex="0">${text}</pre>`)}
-    ${asking ? html`<${Dialog} title="Is it stored?" onClose=${() => setAsking(false)}>
+    ${asking ? html`<${Dialog} title="Is it stored?" onClose=${stay}>
       <p>Nobody can show the key again; another one would have to be made.</p>
-      <div class="actions"><button onClick=${() => setAsking(false)}>Back to the key</button>
+      <div class="actions"><button onClick=${stay}>Back to the key</button>
         <button class="strong" onClick=${done}>It is stored</button></div><//>` : null}
   </section>`;
 }

@@ -28,6 +28,21 @@ export function link(page, query = {}, ...parts) {
   return text ? `${path}?${text}` : path;
 }
 
+// What asks before a view is left; null where nothing would be lost.
+let holder = null;
+
+// Calls `ask(go)` in place of leaving the view, until it calls `go`, or what is returned is called.
+export function holdView(ask) {
+  const closing = (event) => event.preventDefault();
+  addEventListener("beforeunload", closing);
+  const free = () => {
+    if (holder === ask) holder = null;
+    removeEventListener("beforeunload", closing);
+  };
+  holder = ask;
+  return free;
+}
+
 export function go(to) {
   location.hash = to;
 }
@@ -41,7 +56,17 @@ export function replace(to) {
 export function useAddress() {
   const [hash, setHash] = useState(location.hash);
   useEffect(() => {
-    const changed = () => setHash(location.hash);
+    let shown = location.hash;
+    const changed = () => {
+      const to = location.hash;
+      if (holder && to !== shown) {
+        history.replaceState(null, "", shown || "#");
+        holder(() => go(to));
+        return;
+      }
+      shown = to;
+      setHash(to);
+    };
     addEventListener("hashchange", changed);
     return () => removeEventListener("hashchange", changed);
   }, []);
