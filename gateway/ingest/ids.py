@@ -37,3 +37,20 @@ def _begin(milliseconds: int) -> str:
 def _together(begin: str, digits: str) -> str:
     """The UUID of these random digits, of which the last is one too many."""
     return f"{begin}{digits[:3]}-{_VARIANT[digits[3]]}{digits[4:7]}-{digits[7:19]}"
+
+
+class Occurrences:
+    """Ids, within one request, of records that have neither an id nor a time of their own.
+
+    The first of identical records has the digest of them as its id, the others their number behind
+    it: so each is an event of its own, and the same again when the request is repeated.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def id_of(self, name: str) -> str:
+        """Id of the next of the records with this digest."""
+        count = self._counts[name] = self._counts.get(name, 0) + 1
+        # Parts of a record have their place behind a hyphen.
+        return name if count == 1 else f"{name}~{count}"

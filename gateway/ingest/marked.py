@@ -36,10 +36,13 @@ _MOST_TOKENS = 500_000
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _STRUCTURE = re.compile(rb'["{}\[\],]')
 _ENCODE = msgspec.json.Encoder().encode
+_DECODE = msgspec.json.Decoder()
 _TENANT = msgspec.json.Decoder(str)
 _WHOLE = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _GOOD_TENANT = re.compile(r"[a-z0-9._-]{1,64}")
 _MARK = "truncated"
+# Values nested as deep are decoded and encoded again by any stack.
+_SAFE_DEPTH = 500
 _QUOTE = ord('"')
 
 
@@ -98,6 +101,21 @@ def pruned(text: bytes, depth: int = MAX_DEPTH) -> bytes:
             if level == depth:
                 kept = start + 1
     return b"".join([*parts, text[kept:]]) if parts else text
+
+
+def decoded_for_ids(raw: bytes) -> Any:
+    """Decoded JSON, no deeper than it can be encoded again: both stop where the stack does."""
+    if raw.count(b"{") + raw.count(b"[") <= _SAFE_DEPTH:
+        return _DECODE.decode(raw)
+    return _DECODE.decode(pruned(raw, _SAFE_DEPTH))
+
+
+def decoded_shallowly(raw: bytes) -> Any:
+    """Decoded JSON; null stands for what is nested deeper than decoders go."""
+    try:
+        return _DECODE.decode(raw)
+    except RecursionError:
+        return _DECODE.decode(pruned(raw))
 
 
 def is_plain(text: bytes, most: int) -> bool:

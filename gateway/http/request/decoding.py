@@ -12,7 +12,7 @@ from gateway.errors import GatewayError, InvalidEvents, PayloadTooLarge
 from gateway.event import DEFAULT_TENANT, MAX_DEPTH, Draft
 from gateway.filters.scope import RESERVED, is_reserved
 from gateway.ingest.decode import decode_event, decode_events, refused_events
-from gateway.ingest.ids import new_ids
+from gateway.ingest.ids import Occurrences, new_ids
 from gateway.ingest.marked import Lenient, decode_leniently
 from gateway.ingest.reading import Unreadable, read_text
 from gateway.ingest.sources.catalog import map_apart
@@ -98,8 +98,8 @@ class Decoder:
 
     async def map_units(self, units: Iterable[Unit], key_id: str, *, most: int) -> Lenient:
         """Map items to drafts and refusals, which have the index of their item; at most `most`
-        items, and as many records."""
-        found = Lenient()
+        items, and as many records. Identical ones may get ids by `Occurrences`."""
+        found, occurrences = Lenient(), Occurrences()
         slices = self._work.slices(key_id)
         slices.start()
         size = records = 0
@@ -107,7 +107,7 @@ class Decoder:
             if index == most or records > most:
                 raise too_many(most)
             for one in await _mapped(unit, slices):
-                add_mapped(found, index, one)
+                add_mapped(found, index, one, occurrences)
                 records += 1
             size += unit.size + SLICE_BYTES // SLICE_EVENTS
             if size >= SLICE_BYTES:
@@ -149,10 +149,11 @@ class Decoder:
     ) -> Lenient:
         """Map the records of a body, in any envelope, to drafts and refusals, at most `most`.
 
-        Records that the source passes over have an index, and are neither.
+        Records that the source passes over have an index, and are neither. Identical ones
+        may get ids by `Occurrences`.
         """
         check_nested(body)
-        found = Lenient()
+        found, occurrences = Lenient(), Occurrences()
         slices = self._work.slices(key_id)
         slices.start()
         index = size = 0
@@ -170,7 +171,7 @@ class Decoder:
             for one in made:
                 if index == most:
                     raise too_many(most)
-                add_mapped(found, index, one)
+                add_mapped(found, index, one, occurrences)
                 index += 1
                 size += len(one.raw) + SLICE_BYTES // SLICE_EVENTS
                 if size >= SLICE_BYTES:
@@ -191,13 +192,20 @@ def check_nested(body: bytes) -> None:
         )
 
 
-def add_mapped(found: Lenient, index: int, one: Mapped | NotMapped) -> None:
-    """Add what a source made of a record; nothing for one that it passes over."""
+def add_mapped(
+    found: Lenient, index: int, one: Mapped | NotMapped, occurrences: Occurrences | None = None
+) -> None:
+    """Add what a source made of a record; nothing for one that it passes over. Without
+    `occurrences` all identical records are one event."""
     if isinstance(one, NotMapped):
         if not one.skipped:
             found.refused.append((index, one.raw, Refused(one.path, one.reason)))
         return
-    found.drafts.append((index, one.draft))
+    draft = one.draft
+    if occurrences is not None and one.anonymous:
+        name = occurrences.id_of(draft.id)
+        draft = draft if name == draft.id else draft.under(name)
+    found.drafts.append((index, draft))
     found.items.append(one.raw)
     if TRUNCATED in one.marks:
         found.cut[index] = f"nested deeper than {MAX_DEPTH} levels, or too large"

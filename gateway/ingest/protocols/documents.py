@@ -15,15 +15,15 @@ from gateway.event import MAX_EVENT_BYTES, Draft
 from gateway.ingest.decode import decode_event
 from gateway.ingest.mapping.code import Options
 from gateway.ingest.mapping.definition import SourceDefinition
-from gateway.ingest.mapping.identity import digest
 from gateway.ingest.mapping.timestamps import rfc3339
-from gateway.ingest.marked import fitting
+from gateway.ingest.marked import decoded_shallowly, fitting
 from gateway.ingest.protocols.ecs_form import may_be_ecs_form
 from gateway.ingest.protocols.elasticsearch_bulk import BulkItem
 from gateway.ingest.protocols.own_documents import draft_of_ecs_form, is_native, native_of_ecs
 from gateway.ingest.protocols.splunk_hec import HecEvent
 from gateway.ingest.sources.catalog import source_apart
 from gateway.ingest.sources.declared_owner import declared_owner
+from gateway.ingest.sources.lines import completed
 from gateway.ingest.sources.own_events import draft_of_own, is_given_out
 from gateway.ingest.sources.source import (
     TRUNCATED,
@@ -31,7 +31,6 @@ from gateway.ingest.sources.source import (
     NotMapped,
     Owner,
     RecordSource,
-    decoded_shallowly,
 )
 from gateway.ingest.split import one_line
 from gateway.ingest.strict_json import Refused, plain_json
@@ -39,7 +38,6 @@ from gateway.ingest.strict_json import Refused, plain_json
 Made = list[Mapped | NotMapped]
 _NO_IDS: Iterator[str] = iter(())
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ENCODE = msgspec.json.Encoder().encode
 _TIME = msgspec.json.Decoder()
 _TEXT = msgspec.json.Decoder(str)
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError)
@@ -82,7 +80,7 @@ def map_hec(event: HecEvent, chosen: Chosen) -> Made:
     if chosen.named is not None:
         return list(chosen.named.map(_text_of(event.event), chosen.usual, chosen.most))
     text = _text_of(event.event)
-    own = _drafted(event.raw, _own_draft, text, event.raw, chosen.owner, event.time)
+    own = _drafted(event.raw, _own_draft, text, chosen.owner, event.time)
     if own is not None:
         return own
     return list(chosen.own[-1].map(event.raw, chosen.owner, chosen.most))
@@ -103,7 +101,7 @@ def map_bulk(item: BulkItem, chosen: Chosen) -> Made:
     owner = Owner(tenant, fixed, category, _fitting_id(item.id))
     # What is plain is decoded once for all that look at it.
     plain: dict[str, Any] | None = plain_json(raw)
-    own = _drafted(raw, _own_draft, raw, raw, owner, b"", plain)
+    own = _drafted(raw, _own_draft, raw, owner, b"", plain)
     if own is not None:
         return own
     source = next((one for one in chosen.own[:-1] if _is_of(one, raw, plain)), chosen.own[-1])
@@ -146,26 +144,27 @@ def _map_apart(
     )
 
 
-def _drafted(
-    whole: bytes, draft: Callable[..., tuple[Draft, bool] | None], *about: Any
-) -> Made | None:
+# A draft, whether it was cut, and whether it has neither an id nor a time of its own, if it may.
+_Draft = tuple[Draft, bool] | tuple[Draft, bool, bool]
+
+
+def _drafted(whole: bytes, draft: Callable[..., _Draft | None], *about: Any) -> Made | None:
     """What `draft` makes of an item that is an event itself, or was made of one by a gateway; None
     if it makes nothing."""
     try:
         made = draft(*about)
     except Refused as refused:
         return [NotMapped(whole, refused.path, refused.reason)]
-    return None if made is None else [Mapped(made[0], whole, (TRUNCATED,) if made[1] else ())]
+    if made is None:
+        return None
+    marks = (TRUNCATED,) if made[1] else ()
+    return [Mapped(made[0], whole, marks, len(made) == 3 and made[2])]
 
 
 def _own_draft(
-    event: bytes,
-    whole: bytes,
-    owner: Owner,
-    time: bytes,
-    plain: dict[str, Any] | None = None,
-) -> tuple[Draft, bool] | None:
-    """Draft of an event of the gateway's own form, and whether it was cut; None of all else.
+    event: bytes, owner: Owner, time: bytes, plain: dict[str, Any] | None = None
+) -> _Draft | None:
+    """Draft of an event of the gateway's own form; None of all else.
 
     `time` is the JSON of that of what is around it, and `plain` what `plain_json` makes of it, if
     known."""
@@ -186,20 +185,12 @@ def _own_draft(
         return draft_of_own(*native)
     if not is_native(members):
         return None
-    added: dict[str, Any] = {}
-    if "id" not in members:
-        added["id"] = owner.event_id or f"sha256-{digest(decoded_shallowly(whole))}"
-    if "tenant" not in members:
-        added["tenant"] = owner.tenant
-    if "time" not in members and (told := _time_of(time)):
-        added["time"] = told
-    line = one_line(event)
-    if added:
-        line = _ENCODE(added)[:-1] + b"," + line[1:]
+    told = "" if "time" in members else _time_of(time)
+    line, added, anonymous = completed(one_line(event), members, owner.tenant, owner.event_id, told)
     if plain is not None and len(line) <= MAX_EVENT_BYTES:
-        return decode_event(line, _NO_IDS, plain=added | plain), False
+        return decode_event(line, _NO_IDS, plain=added | plain), False, anonymous
     line, is_cut = fitting(line)
-    return decode_event(line, _NO_IDS), is_cut
+    return decode_event(line, _NO_IDS), is_cut, anonymous
 
 
 def _time_of(time: bytes) -> str:

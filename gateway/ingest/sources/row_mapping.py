@@ -33,8 +33,8 @@ from gateway.ingest.mapping.definition import (
 from gateway.ingest.mapping.path import Member, Path, value_at
 from gateway.ingest.mapping.timestamps import rfc3339
 from gateway.ingest.mapping.values import LONGEST_ID, SHORT, action, category, tenant, text, whole
-from gateway.ingest.marked import members_of, rejected_event
-from gateway.ingest.sources.source import decoded_shallowly, draft_within_limits
+from gateway.ingest.marked import decoded_shallowly, members_of, rejected_event
+from gateway.ingest.sources.source import draft_within_limits
 from gateway.ingest.strict_json import Refused, TooMuch, decoded_strictly
 
 _GROUPS = {**GROUPS, "target": TARGET}

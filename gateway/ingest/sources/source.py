@@ -18,7 +18,13 @@ from gateway.ingest.mapping.compiler import Functions, compile_fill, compile_tes
 from gateway.ingest.mapping.definition import SourceDefinition
 from gateway.ingest.mapping.identity import digest, placed
 from gateway.ingest.mapping.value_table import Listener
-from gateway.ingest.marked import fitting, is_plain, pruned, with_mark
+from gateway.ingest.marked import (
+    decoded_for_ids,
+    decoded_shallowly,
+    fitting,
+    is_plain,
+    with_mark,
+)
 from gateway.ingest.sources.envelopes import SHARED, Opener, holder_of, parse_envelope
 from gateway.ingest.sources.own_events import draft_of_own, is_given_out
 from gateway.ingest.sources.parts import parts_of
@@ -27,23 +33,23 @@ from gateway.ingest.split import behind_runtime, items_of, one_line, text_inside
 from gateway.ingest.strict_json import Plain, Refused, TooMuch, checked_record
 
 TIME_UNKNOWN, TRUNCATED = "time_unknown", "truncated"
-_DECODE = msgspec.json.Decoder()
 _ENCODE = msgspec.json.Encoder().encode
 _NO_IDS: Iterator[str] = iter(())
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OWN = JSON_PREFIX.decode()
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError)
-_SAFE_DEPTH = 500
 # Larger ones are mostly envelopes, which need not be decoded whole.
 _LARGE = 4 * MAX_EVENT_BYTES
 
 
 class Mapped(NamedTuple):
-    """A record's event. `marks` say what is unusual: `truncated`, `time_unknown`."""
+    """A record's event. `marks` say what is unusual: `truncated`, `time_unknown`; `anonymous`
+    whether the record has neither an id nor a time of its own."""
 
     draft: Draft
     raw: bytes
     marks: tuple[str, ...] = ()
+    anonymous: bool = False
 
 
 class NotMapped(NamedTuple):
@@ -292,12 +298,12 @@ class RecordSource:
             return NotMapped(raw, "", "skipped by the rule of this source", True)
         if (own := self._own(record, raw)) is not None:
             return own
-        members, data, marks = self._filled(record, seen, raw, owner, name)
+        members, data, marks, anonymous = self._filled(record, seen, raw, owner, name)
         if marks and not name:
             content = record_digest(checked_record(data)[1])
         members.data = msgspec.Raw(data)
         draft, is_cut = draft_within_limits(members, content)
-        return Mapped(draft, raw, (*marks, TRUNCATED) if is_cut else marks)
+        return Mapped(draft, raw, (*marks, TRUNCATED) if is_cut else marks, anonymous)
 
     def _own(self, record: dict[str, Any], raw: bytes) -> Mapped | None:
         """The event of a gateway that the record is around, as it was; None if there is none."""
@@ -330,20 +336,23 @@ class RecordSource:
         raw: bytes,
         owner: Owner,
         name: str = "",
-    ) -> tuple[Members, bytes, tuple[str, ...]]:
+    ) -> tuple[Members, bytes, tuple[str, ...], bool]:
         members = self._fill(seen, owner.tenant)
         if owner.fixed:
             members.tenant = owner.tenant
         if owner.category:
             members.category = owner.category
+        anonymous = False
         if owner.event_id:
             members.id = owner.event_id
         elif members.id is UNSET:
+            anonymous = members.time is UNSET
             members.id = name or f"sha256-{digest(record)}"
         data = one_line(raw)
         if self._has_time and members.time is UNSET:
-            return members, with_mark(data, record, TIME_UNKNOWN), (TIME_UNKNOWN,)
-        return members, data, ()
+            data = with_mark(data, record, TIME_UNKNOWN)
+            return members, data, (TIME_UNKNOWN,), anonymous
+        return members, data, (), anonymous
 
     def _too_much(self, raw: bytes, owner: Owner) -> Mapped | NotMapped | None:
         """Draft of a record that is nested too deep, without what is."""
@@ -358,10 +367,10 @@ class RecordSource:
             return None
         if (own := self._own(record, raw)) is not None:
             return own
-        members, data, marks = self._filled(record, seen, raw, owner)
+        members, data, marks, anonymous = self._filled(record, seen, raw, owner)
         members.data = msgspec.Raw(data)
         draft, is_cut = draft_within_limits(members, b"")
-        return Mapped(draft, raw, (*marks, TRUNCATED) if is_cut else marks)
+        return Mapped(draft, raw, (*marks, TRUNCATED) if is_cut else marks, anonymous)
 
 
 def draft_within_limits(members: Members, content: bytes) -> tuple[Draft, bool]:
@@ -382,18 +391,3 @@ def _decoded(text: bytes) -> Any:
         return decoded_shallowly(text)
     except _ERRORS:
         return None
-
-
-def decoded_for_ids(raw: bytes) -> Any:
-    """Decoded JSON, no deeper than it can be encoded again: both stop where the stack does."""
-    if raw.count(b"{") + raw.count(b"[") <= _SAFE_DEPTH:
-        return _DECODE.decode(raw)
-    return _DECODE.decode(pruned(raw, _SAFE_DEPTH))
-
-
-def decoded_shallowly(raw: bytes) -> Any:
-    """Decoded JSON; null stands for what is nested deeper than decoders go."""
-    try:
-        return _DECODE.decode(raw)
-    except RecursionError:
-        return _DECODE.decode(pruned(raw))

@@ -202,3 +202,13 @@ async def test_an_api_key_of_elasticsearch_is_the_key(gateway: Gateway, form: st
         "/_bulk", key=None, data=lines(NATIVE), headers={"Authorization": f"ApiKey {text}"}
     )
     assert statuses(answer) == [201]
+
+
+async def test_identical_documents_without_an_id_and_a_time_are_as_many(gateway: Gateway) -> None:
+    body = b'{"create":{}}\n{"message":"same"}\n' * 2
+    headers = {"Content-Type": "application/x-ndjson"}
+    for status in (201, 409):
+        answer = await gateway.post("/_bulk", key=gateway.admin, data=body, headers=headers)
+        items = [item["create"] for item in answer.json()["items"]]
+        assert [item["status"] for item in items] == [status, status]
+        assert len({item["_id"] for item in items}) == 2

@@ -201,3 +201,22 @@ async def test_health_needs_no_key_and_tells_of_the_store(gateway: Gateway) -> N
         answer = await gateway.get(COLLECTOR + path, key=None)
         assert said(answer) == (503, 18, "HEC is unhealthy, queues are full")
         gateway.context.ready = True
+
+
+@pytest.mark.parametrize("path", ["/raw", "/event", "/event?of=native"])
+async def test_identical_events_without_a_time_are_as_many_and_a_repeat_adds_none(
+    gateway: Gateway, path: str
+) -> None:
+    path, _, native = path.partition("?")
+    event = '{"category":"auth","action":"login"}' if native else '"same"'
+    body = "same\nother\nsame\nsame" if path == "/raw" else f'{{"event":{event}}}' * 3
+    for _ in range(2):
+        assert said(await send(gateway, body.encode(), path))[1] == 0
+    found = await stored(gateway, category="auth" if native else "splunk_hec")
+    same = [one for one in found if native or one["data"]["event"] == "same"]
+    assert (len(same), len({one["id"] for one in same})) == (3, 3)
+
+
+async def test_identical_events_with_a_time_are_one(gateway: Gateway) -> None:
+    await send(gateway, b'{"event":"same","time":1767225600}' * 2)
+    assert len(await stored(gateway, category="splunk_hec")) == 1

@@ -209,3 +209,15 @@ async def test_sources_of_the_settings_are_taken_and_win_over_shipped_ones(
             assert answer.json()["accepted"] == 1
         assert len(await stored(gateway, category="own")) == 2
         gateway.disconnect()
+
+
+async def test_identical_records_of_one_request_without_an_id_and_a_time_are_as_many(
+    gateway: Gateway,
+) -> None:
+    body, headers = '{"message":"same"}\n' * 3, {"Content-Type": "application/x-ndjson"}
+    for accepted in (3, 0):
+        answer = await gateway.post(
+            "/v1/ingest/elasticsearch", key=gateway.admin, data=body, headers=headers
+        )
+        found = answer.json()
+        assert (found["accepted"], found["duplicates"]) == (accepted, 3 - accepted)

@@ -16,6 +16,7 @@ from gateway.ingest.protocols.elasticsearch_bulk import items_of_bulk
 from gateway.ingest.protocols.own_documents import draft_of_ecs_form, native_of_ecs
 from gateway.ingest.protocols.splunk_hec import events_of
 from gateway.ingest.sources.catalog import Sources
+from gateway.ingest.sources.lines import Line, native_lines
 from gateway.ingest.sources.own_events import draft_of_own
 from gateway.ingest.sources.source import Mapped, NotMapped, Owner
 from tests.support.event_strategies import generated, shown_events
@@ -260,3 +261,13 @@ def test_a_document_that_only_looks_like_ours_is_a_document() -> None:
 def test_an_event_of_our_own_form_may_come_as_text() -> None:
     event = event_of(hec(json.dumps(NATIVE | {"id": "a"}), time=1767225600))
     assert (event["id"], event["category"], event["time"][:4]) == ("a", "auth", "2026")
+
+
+def test_an_event_of_our_own_form_without_an_id_has_the_same_id_in_files_and_protocols() -> None:
+    moment = "2026-01-01T00:00:00.000000Z"
+    for around, event in (({}, NATIVE), ({"time": 1767225600}, NATIVE | {"time": moment})):
+        [line] = native_lines("acme")(json.dumps(event).encode())
+        assert isinstance(line, Line)
+        in_file = json.loads(line.line)["id"]
+        assert event_of(hec(NATIVE, host="web-1", **around))["id"] == in_file
+        assert event_of(bulk(event))["id"] == in_file
