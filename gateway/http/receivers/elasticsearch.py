@@ -157,7 +157,9 @@ def _results(
     items: list[BulkItem], decoded: Lenient, found: SortedItems, new: set[int]
 ) -> Iterator[dict[str, Any]]:
     """Result of each action, in order."""
-    rejected = {one.index: one for one in reversed(found.rejected)}
+    # An envelope may hold several records: what is stored of it must not be sent again.
+    stored = {*found.places}
+    rejected = {one.index: one for one in reversed(found.rejected) if one.index not in stored}
     ids = {index: draft.id for index, draft in reversed(decoded.drafts)}
     for index, item in enumerate(items):
         about = {"_index": item.into, "_id": item.id or ids.get(index)}

@@ -123,3 +123,15 @@ async def test_use_at_both_is_counted_together(replicas: Replicas) -> None:
             if sum(row["requests"] for row in answer["rows"]) == 2:
                 break
             await asyncio.sleep(0.05)
+
+
+def test_an_acknowledgement_of_hec_counts_at_another_gateway(replicas: Replicas) -> None:
+    first, second = replicas
+    key, other = (first.make_key(EVERYTHING) for _ in "12")
+    channel = "?channel=fe0ecfad-13d5-401b-847d-77833bd77131"
+    status, sent = first.ask("POST", f"/services/collector{channel}", key, b'{"event":"by hec"}')
+    assert status == 200, sent
+    for asking, told in ((key, True), (other, False)):
+        body = {"acks": [sent["ackId"]]}
+        status, answer = second.ask("POST", f"/services/collector/ack{channel}", asking, body)
+        assert (status, answer) == (200, {"acks": {str(sent["ackId"]): told}})

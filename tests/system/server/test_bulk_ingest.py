@@ -175,6 +175,17 @@ async def test_a_queue_that_stays_full_and_a_stop_are_not_answered(
     assert statuses(await send(gateway, lines(NATIVE))) == [201]
 
 
+async def test_an_envelope_of_which_a_record_is_stored_is_not_sent_again(gateway: Gateway) -> None:
+    good = {"uuid": "1", "eventType": "user.session.start"}
+    whole, partly = {"events": [good]}, {"events": [{**good, "uuid": "2"}, {"x": 1}]}
+    body = lines(whole, partly, {"events": [{"x": 1}]}, action="index")
+    assert statuses(await send(gateway, body, "/_bulk?source=okta")) == [201, 201, 400]
+    assert len(await stored(gateway, category="okta.**")) == 2
+    kept = await stored(gateway, category="gateway.rejected")
+    assert len(kept) == 2
+    assert statuses(await send(gateway, body, "/_bulk?source=okta")) == [200, 200, 400]
+
+
 async def test_clients_are_told_a_version_and_people_what_is_where(gateway: Gateway) -> None:
     url = gateway.url + "/"
     for accept in ("application/json", "application/vnd.elasticsearch+json; compatible-with=8"):
