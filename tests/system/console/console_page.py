@@ -106,6 +106,9 @@ class ConsolePage(Page):
 
     async def click(self, name: str, kind: str = "button") -> None:
         await self.find(kind, name, "it.click()")
+        # What it does is on the page two frames later, for a click that follows.
+        frame = "new Promise((go) => requestAnimationFrame(() => go(true)))"
+        await self.evaluate(f"{frame}.then(() => {frame})")
 
     async def fill(self, name: str, value: str) -> None:
         """Put a value into a field."""
