@@ -30,6 +30,11 @@ new PerformanceObserver((list) => list.getEntries().forEach((one) => tasks.push(
 (function frame(now) { frames_.push(now - last); last = now; requestAnimationFrame(frame); })(last);
 true
 """
+# Events that the page has taken, whether it still has them or not.
+_TAKEN = """(
+  Number(document.querySelector(".grid")?.getAttribute("aria-rowcount") || 1) - 1
+  + Number((document.body.innerText.match(/([0-9,]+) older ones/)?.[1] || "0").replaceAll(",", ""))
+)"""
 _RESULT = """
 (() => {
   const sorted = frames_.slice(5).sort((a, b) => a - b);
@@ -80,7 +85,7 @@ async def measure(rate: int, seconds: int) -> dict[str, Any]:
                 await page.sees("live")
                 await page.evaluate(_WATCH)
                 sent = await send(gateway, rate, seconds)
-                await asyncio.sleep(2)
+                await page.until(f"{_TAKEN} >= {sent}", f"all of {sent} events")
                 found: dict[str, Any] = await page.evaluate(_RESULT)
                 heap = await page.ask("Runtime.getHeapUsage")
                 shown = found["rows"] + int(found["dropped"].replace(",", ""))

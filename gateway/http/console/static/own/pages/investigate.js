@@ -62,9 +62,7 @@ function Search({ query }) {
 function fixedRange(since, until) {
   const end = until || moment(Date.now() / 1000);
   if (!isDuration(since)) return { since, until: end };
-  const units = { s: 1, m: 60, h: 3600, d: 86400 };
-  const seconds = Number(since.slice(0, -1)) * units[since.slice(-1)];
-  return { since: moment(Date.now() / 1000 - seconds), until: end };
+  return { since: moment(Date.now() / 1000 - stepSeconds(since)), until: end };
 }
 
 function Counted({ found, asked, onRange, onNarrow }) {

@@ -1,7 +1,8 @@
 // A chart of numbers over time (uPlot). Whoever does not see it has the same in a table.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import { html } from "dom";
-import { count, dated, onZone, zone } from "parts/time";
+import { colour, usePlot } from "parts/plot";
+import { count, dated, zone } from "parts/time";
 
 const HEIGHT = 220;
 const DAY = 86400;
@@ -12,34 +13,13 @@ const INCREMENTS = [...Array(15).keys()].flatMap((zeros) => [1, 2, 5].map((one) 
 // writes a value.
 export function Chart({ label, times, lines, told = count }) {
   const box = useRef(null);
-  const [looks, setLooks] = useState(0);
-  useEffect(() => {
-    const again = () => setLooks((before) => before + 1);
-    const media = matchMedia("(prefers-color-scheme: dark)");
-    media.addEventListener("change", again);
-    const silent = onZone(again);
-    return () => {
-      media.removeEventListener("change", again);
-      silent();
-    };
-  }, []);
-  useEffect(() => {
-    const element = box.current;
-    const width = () => Math.max(200, element.clientWidth);
-    const plot = new window.uPlot(optionsOf(lines, told, width()), [times, ...lines.map(({ values }) => values)], element);
-    const watcher = new ResizeObserver(() => plot.setSize({ width: width(), height: HEIGHT }));
-    watcher.observe(element);
-    return () => {
-      watcher.disconnect();
-      plot.destroy();
-    };
-  }, [times, JSON.stringify(lines), looks]);
+  const draw = (element, width) => new window.uPlot(
+    optionsOf(lines, told, width), [times, ...lines.map(({ values }) => values)], element);
+  usePlot(box, draw, [times, JSON.stringify(lines)]);
   return html`<div class="chart" ref=${box} role="img" aria-label=${label}></div>`;
 }
 
 function optionsOf(lines, told, width) {
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
   const axis = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
   return {
     width,

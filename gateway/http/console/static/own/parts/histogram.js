@@ -1,42 +1,20 @@
 // Counts over time, as bars. Dragging over them chooses a range; a table says the same in numbers.
-import { useEffect, useRef } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import { html } from "dom";
+import { colour, usePlot } from "parts/plot";
 import { count, dated, zone } from "parts/time";
 
 const HEIGHT = 120;
 const DAYS_FROM_SECONDS = 2 * 86400;
-
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
 
 // `buckets`: each `{start, count}`, oldest first; `seconds`: length of one.
 export function Histogram({ buckets, seconds, onRange }) {
   const box = useRef(null);
   const chosen = useRef(onRange);
   chosen.current = onRange;
-  useEffect(() => {
-    if (!buckets.length) return undefined;
-    const draw = () => chart(box.current, buckets, seconds, (...range) => chosen.current(...range));
-    let drawn = draw();
-    const scheme = matchMedia("(prefers-color-scheme: dark)");
-    const again = () => {
-      drawn.destroy();
-      drawn = draw();
-    };
-    const watcher = new ResizeObserver(([{ contentRect }]) => {
-      if (contentRect.width && contentRect.width !== drawn.width) {
-        drawn.setSize({ width: contentRect.width, height: HEIGHT });
-      }
-    });
-    scheme.addEventListener("change", again);
-    watcher.observe(box.current);
-    return () => {
-      scheme.removeEventListener("change", again);
-      watcher.disconnect();
-      drawn.destroy();
-    };
-  }, [buckets, seconds]);
+  const draw = (element, width) => (buckets.length
+    ? chart(element, width, buckets, seconds, (...range) => chosen.current(...range)) : null);
+  usePlot(box, draw, [buckets, seconds]);
   const busy = buckets.filter((bucket) => bucket.count);
   return html`<div class="histogram">
     <div ref=${box} role="img" aria-label=${`Events over time, in ${buckets.length} steps`}></div>
@@ -61,11 +39,11 @@ function label({ min, max }) {
   };
 }
 
-function chart(element, buckets, seconds, onRange) {
+function chart(element, width, buckets, seconds, onRange) {
   const starts = buckets.map((bucket) => Date.parse(bucket.start) / 1000);
-  const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 } };
+  const axis = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 } };
   return new uPlot({
-    width: element.clientWidth || 600,
+    width,
     height: HEIGHT,
     padding: [8, 8, 0, 0],
     legend: { show: false },
@@ -74,7 +52,7 @@ function chart(element, buckets, seconds, onRange) {
     tzDate: (at) => (zone() ? uPlot.tzDate(new Date(at * 1000), zone()) : new Date(at * 1000)),
     axes: [{ ...axis, space: 70, values: (drawn, ticks) => ticks.map(label(drawn.scales.x)) }, { ...axis, size: 50, values: (_, ticks) => ticks.map((one) => count(one)) }],
     series: [{}, {
-      fill: colour("--accent"), width: 0, points: { show: false },
+      fill: colour("accent"), width: 0, points: { show: false },
       paths: uPlot.paths.bars({ size: [0.9, 100], align: 1 }),
     }],
     hooks: {

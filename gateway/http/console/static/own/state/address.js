@@ -1,5 +1,6 @@
 // The address of a view: `#/page/part?name=value`, which every state has, and which holds no data.
 import { useEffect, useState } from "preact/hooks";
+import { address } from "api/http";
 
 export function parse(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
@@ -15,17 +16,9 @@ function decode(text) {
   }
 }
 
-// `query` holds strings or lists; empty ones are left out.
+// `query` as that of a call.
 export function link(page, query = {}, ...parts) {
-  const pairs = new URLSearchParams();
-  for (const [name, value] of Object.entries(query)) {
-    for (const one of Array.isArray(value) ? value : [value]) {
-      if (one !== undefined && one !== null && one !== "") pairs.append(name, String(one));
-    }
-  }
-  const path = ["#", page, ...parts.map(encodeURIComponent)].join("/");
-  const text = pairs.toString();
-  return text ? `${path}?${text}` : path;
+  return address(["#", page, ...parts.map(encodeURIComponent)].join("/"), query);
 }
 
 // What asks before a view is left; null where nothing would be lost.

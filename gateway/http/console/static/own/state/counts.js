@@ -46,5 +46,5 @@ function together(newer, older) {
 
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400 };
 
-// Seconds of a step such as `15m`.
+// Seconds of a step, or of a duration, such as `15m`.
 export const stepSeconds = (step) => Number(step.slice(0, -1)) * UNITS[step.slice(-1)];
