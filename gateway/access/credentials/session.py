@@ -66,12 +66,17 @@ def session_id(secret: str) -> str | None:
 
 def csrf_token(secret: str) -> str:
     """What a page of this session sends with each change, and pages of others cannot know."""
-    return hmac.new(secret.encode(), _CSRF, hashlib.sha256).hexdigest()
+    return hmac.new(_bytes(secret), _CSRF, hashlib.sha256).hexdigest()
 
 
 def is_csrf_token(sent: str, secret: str) -> bool:
     """Whether a request has the token of its session; compared in constant time."""
-    return hmac.compare_digest(sent.encode(), csrf_token(secret).encode())
+    return hmac.compare_digest(_bytes(sent), csrf_token(secret).encode())
+
+
+def _bytes(sent: str) -> bytes:
+    """Text of a header, which may hold any bytes."""
+    return sent.encode(errors="surrogateescape")
 
 
 def encoded(session: Session) -> bytes:

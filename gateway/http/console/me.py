@@ -16,11 +16,11 @@ from gateway.access.policy.decision import Allowed
 from gateway.access.policy.narrowing import narrowed
 from gateway.access.usage.access import Access
 from gateway.clock import format_time
-from gateway.errors import Unauthorized
 from gateway.filters.scope import Scope
 from gateway.http.credentials.cookie import session_secret
 from gateway.http.query.query import parse_stream, refuse_unknown
 from gateway.http.request.access_logging import CURRENT_ACCESS
+from gateway.http.request.admission import both_sent
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.stream_access import read_ticket_of
 from gateway.http.response.answer import Answer
@@ -35,7 +35,7 @@ _TICKET = re.compile(rf"bearer\s+({PREFIX}\S+)\s*", re.IGNORECASE | re.ASCII)
 async def me(request: web.Request) -> Answer:
     """`GET /v1/me`: for any credential that counts. It tells no more than the key's document."""
     context = request.app[CONTEXT]
-    ticket = _ticket_of(request, context)
+    ticket = await _ticket_of(request, context)
     if ticket is None:
         key, session = await context.admission.identify(request)
     else:
@@ -57,16 +57,19 @@ async def me(request: web.Request) -> Answer:
     return json_response(made)
 
 
-def _ticket_of(request: web.Request, context: Context) -> Ticket | None:
-    """Ticket that is sent in place of a key; asking does not spend it."""
+async def _ticket_of(request: web.Request, context: Context) -> Ticket | None:
+    """Ticket that is sent in place of a key; asking does not spend it. A wrong one counts like a
+    wrong key."""
     found = _TICKET.fullmatch(request.headers.get("Authorization", ""))
     if found is None:
         return None
+    await context.admission.arrive(request, "identify")
+    if session_secret(request) is not None:
+        raise both_sent()
     ticket = read_ticket_of(found[1], context)
-    if ticket is None or ticket in context.used_tickets:
-        raise Unauthorized("the ticket is unknown, over, or was used", code="invalid_ticket")
-    if ticket.expires_at <= context.clock.now():
-        raise Unauthorized("the ticket is unknown, over, or was used", code="invalid_ticket")
+    over = ticket is None or ticket.expires_at <= context.clock.now()
+    if ticket is None or over or ticket in context.used_tickets:
+        await context.admission.refuse_ticket(request)
     return ticket
 
 

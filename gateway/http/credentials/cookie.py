@@ -8,16 +8,20 @@ from gateway.access.credentials.session import HOST_COOKIE, LIFE_SECONDS, PLAIN_
 from gateway.errors import InvalidRequest
 from gateway.http.connection.address import is_secure
 
+# The blanks of RFC 9110 alone: pages of neighbouring hosts may set a cookie whose name begins with
+# another one, as browsers do not take that for `__Host-`.
+_BLANKS = " \t"
+
 
 def session_secret(request: web.Request) -> str | None:
     """Secret in the session cookie of a request; None if it has none. Over TLS only the cookie
     counts that other hosts and plain HTTP cannot set."""
     name = HOST_COOKIE if is_secure(request) else PLAIN_COOKIE
     found = {
-        value.strip().strip('"')
+        value.strip(_BLANKS).strip('"')
         for line in request.headers.getall("Cookie", ())
         for sent, _, value in (part.partition("=") for part in line.split(";"))
-        if sent.strip() == name
+        if sent.strip(_BLANKS) == name
     }
     if len(found) > 1:
         raise InvalidRequest("send one session cookie", code="ambiguous_key")

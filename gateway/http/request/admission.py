@@ -299,9 +299,7 @@ class AdmissionControl:
     ) -> tuple[Key, Session]:
         """Key of a cookie, and its session."""
         if sends_key(request):
-            raise InvalidRequest(
-                "send a key or the session's cookie, not both", code="ambiguous_key"
-            )
+            raise both_sent()
         check_signed_in(request, secret)
         session = await self.sessions.find(secret)
         key = None if session is None else await self.keyring.get(session.key_id)
@@ -329,6 +327,11 @@ class AdmissionControl:
         raise Unauthorized(
             "the ticket is unknown, over, or was used; ask for a new one", code="invalid_ticket"
         )
+
+
+def both_sent() -> InvalidRequest:
+    """Error for a request with a key or ticket, and a session."""
+    return InvalidRequest("send a key or the session's cookie, not both", code="ambiguous_key")
 
 
 def session_over() -> Unauthorized:

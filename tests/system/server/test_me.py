@@ -127,3 +127,21 @@ async def test_tickets_that_are_over_and_keys_that_have_ended_are_told_nothing(
     answer.problem(401, "invalid_ticket")
     answer = await gateway.get("/v1/me", key=None, headers={"Authorization": "Bearer alpt_x.y"})
     answer.problem(401, "invalid_ticket")
+
+
+async def test_wrong_tickets_count_for_their_address(start: Start) -> None:
+    gateway = await start(limits={"address_failures_per_minute": 2})
+    answer = await gateway.post("/v1/tickets", json={"category": "auth.x"})
+    wrong = {"Authorization": f"Bearer {answer.json()['ticket'][:-4]}AAAA"}
+    for _ in "12":
+        refused = await gateway.get("/v1/me", key=None, headers=wrong)
+        refused.problem(401, "invalid_ticket")
+    assert (await gateway.get("/v1/me", key=None, headers=wrong)).status == 429
+
+
+async def test_a_ticket_beside_a_session_is_refused(gateway: Gateway) -> None:
+    browser = await sign_in(gateway, gateway.user)
+    ticket = (await gateway.post("/v1/tickets", json={})).json()["ticket"]
+    sent = {**browser.headers, "Authorization": f"Bearer {ticket}"}
+    answer = await gateway.get("/v1/me", key=None, headers=sent)
+    answer.problem(400, "ambiguous_key")

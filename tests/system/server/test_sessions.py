@@ -176,6 +176,27 @@ async def test_a_cookie_that_is_none_is_refused(gateway: Gateway, value: str) ->
     assert answer.json()["code"] in ("session_ended", "missing_key")
 
 
+@pytest.mark.parametrize("blank", ["\u2000", "\u00a0", "\u0085", "\u3000"])
+async def test_a_cookie_counts_under_its_very_name(
+    gateway: Gateway, signed_in: BrowserSession, blank: str
+) -> None:
+    """A page of a neighbouring host may set one that only looks like `__Host-..`."""
+    answer = await gateway.get("/v1/events", key=None, headers={"Cookie": blank + signed_in.cookie})
+    assert answer.status in (400, 401), answer.body
+
+
+@pytest.mark.parametrize("name", ["Cookie", "X-Audit-CSRF", "Origin", "Sec-Fetch-Site", "Host"])
+async def test_bytes_that_are_no_text_are_refused_in_what_a_session_proves(
+    gateway: Gateway, signed_in: BrowserSession, name: str
+) -> None:
+    sent = {**signed_in.headers, "Host": gateway.url.removeprefix("http://")}
+    sent[name] = sent["Cookie"][:20] + "\xff" if name == "Cookie" else "\xff"
+    head = "".join(f"{one}: {value}\r\n" for one, value in sent.items())
+    raw = f"POST /v1/keys HTTP/1.1\r\n{head}Content-Length: 2\r\nConnection: close\r\n\r\n{{}}"
+    answer = await gateway.exchange(raw.encode("latin-1"))
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 401 ", b"HTTP/1.1 403 ")), answer
+
+
 async def test_wrong_keys_sign_nobody_in_and_count_for_their_address(start: Start) -> None:
     gateway = await start(limits={"address_failures_per_minute": 2})
     for _ in range(2):
