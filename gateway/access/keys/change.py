@@ -142,6 +142,8 @@ def _key_data(key: Key) -> dict[str, Any]:
             data["pseudonym_domain"] = key.shared_domain
         if key.created_by:
             data["created_by"] = key.created_by
+        if key.break_glass:
+            data["break_glass"] = True
     if key.change == "role_removed":
         data["roles"] = list(key.roles)
     if key.change in ("rotated", "drained"):

@@ -21,6 +21,8 @@ from gateway.json_members import Body, about, parse_body, reference
 
 _CODE = "invalid_key_request"
 _MAX_TEXT = 256
+# Longest life of a break-glass key.
+BREAK_GLASS_SECONDS = 4 * 3600
 _DOMAIN = re.compile(DOMAIN_PATTERN, re.ASCII)
 _Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT)]
 
@@ -69,6 +71,7 @@ class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None
     expiry_given: bool
     pseudonym_domain: str = ""
+    break_glass: bool = False
 
 
 def new_key(
@@ -138,7 +141,7 @@ def key_from_request(
     """Requested key to store, and its token, which is shown once."""
     life = request.life if request.expires_at is None else request.expires_at - now
     check_life(life, max_life)
-    return new_key(
+    key, token = new_key(
         name=request.name,
         purpose=request.purpose,
         owner=request.owner,
@@ -151,6 +154,27 @@ def key_from_request(
         by=by,
         pseudonym_domain=request.pseudonym_domain,
     )
+    return msgspec.structs.replace(key, break_glass=request.break_glass), token
+
+
+def break_glass_request(reason: str, owner: str, roles: tuple[str, ...], life: str) -> KeyRequest:
+    """Request for a key for an emergency, with a life such as `2h`. Its purpose is the reason."""
+    for member, text in (("reason", reason), ("owner", owner)):
+        _check_text(member, text)
+    try:
+        seconds = parse_duration(life)
+    except InvalidRequest as error:
+        raise _invalid(f"expires: {error.detail}") from None
+    if not 0 < seconds <= BREAK_GLASS_SECONDS:
+        raise _invalid(
+            f"a break-glass key lives {BREAK_GLASS_SECONDS // 3600} hours at most; make another "
+            "one when that is over, or a key of `keys create` for what lasts longer"
+        )
+    return KeyRequest(
+        name="break-glass", purpose=reason, owner=owner, grants=(),
+        roles=parse_role_names(list(roles)), limits=NO_LIMITS, life=seconds, expires_at=None,
+        expiry_given=True, break_glass=True,
+    )  # fmt: skip
 
 
 def bound_to_issuer(key: Key, issuer: Key, *, asked: bool, can_issue: bool) -> tuple[Key, bool]:

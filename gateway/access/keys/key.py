@@ -52,6 +52,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     reviewed_at: float | None = None
     reviewed_by: str = ""
     reviewed_note: str = ""
+    # For an emergency: it lives for hours, is never replaced, and is a finding while it lives.
+    break_glass: bool = False
     # Its issuer: a kid, or `cli:` and a user; "" for keys from before that was stored.
     created_by: str = ""
     # The newest change and who made it: a kid, `cli:` and a user, or a program.
@@ -119,6 +121,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             successor=self.successor, predecessor=self.predecessor,
             pseudonym_domain=self.shared_domain,
             reviewed_at=_moment(self.reviewed_at), reviewed_by=self.reviewed_by,
+            break_glass=self.break_glass,
         )  # fmt: skip
 
 
@@ -151,6 +154,7 @@ class KeyAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     reviewed_by: Annotated[str, about("The id of the key that did that, or `cli:` and a user.")] = (
         ""
     )
+    break_glass: Annotated[bool, about("Whether it was made for an emergency.")] = False
     unreadable: Annotated[str, about("Why this version cannot read it: it may do nothing.")] = ""
 
 

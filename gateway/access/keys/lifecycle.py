@@ -105,6 +105,12 @@ def rotate(
         raise Conflict(
             f"key {key.id} is {key.state(now)}; only an active key is rotated", code="not_active"
         )
+    if key.break_glass:
+        raise Conflict(
+            f"key {key.id} was made for an emergency and has no successor: make another one by "
+            "`audit-gateway keys break-glass`, with its own reason",
+            code="break_glass",
+        )
     key_id, token = new_token()
     life = min(key.expires_at - key.created_at, max_life)
     successor = msgspec.structs.replace(

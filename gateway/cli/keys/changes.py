@@ -1,4 +1,4 @@
-"""`audit-gateway keys rotate`, `suspend`, `resume` and `revoke`.
+"""`audit-gateway keys break-glass`, `rotate`, `suspend`, `resume` and `revoke`.
 
 A running gateway applies a change, also to live streams, within a fraction of a second.
 """

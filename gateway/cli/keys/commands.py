@@ -19,6 +19,7 @@ from gateway.cli.base.key_folder import (
 )
 from gateway.cli.base.options import settings_options
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
+from gateway.cli.keys import break_glass as keys_break_glass
 from gateway.cli.keys import changes as keys_changes
 from gateway.cli.keys import check as keys_check
 from gateway.cli.keys import explain as keys_explain
@@ -52,7 +53,7 @@ def keys() -> None:
 for _command in (
     keys_changes.rotate, keys_changes.suspend, keys_changes.resume, keys_changes.revoke,
     keys_review.document, keys_explain.explain_access, keys_review.simulate, keys_history.history,
-    keys_usage.usage, keys_check.check,
+    keys_usage.usage, keys_check.check, keys_break_glass.break_glass,
 ):  # fmt: skip
     keys.add_command(_command)
 

@@ -29,6 +29,8 @@ from gateway.http.response.problem import json_response
 from gateway.oversight.review.document import Facts, as_json
 
 _OF_TICKETS = "stream"
+# Whoever may do one of these is told of keys for emergencies, as is who has such a key.
+_TOLD = ("keys.read", "ops.read")
 _TICKET = re.compile(rf"bearer\s+({PREFIX}\S+)\s*", re.IGNORECASE | re.ASCII)
 
 
@@ -52,7 +54,7 @@ async def me(request: web.Request) -> Answer:
         made.actions = [one for one in made.actions if one == _OF_TICKETS]
         # A browser of somebody else may hold it: nothing of the key but what its stream reaches.
         made.name = made.purpose = made.owner = ""
-        made.limits, made.streams = {}, 0
+        made.limits, made.streams, made.break_glass_until = {}, 0, ""
         made.parameters = [TicketParameters(*pair) for pair in ticket.parameters]
     return json_response(made)
 
@@ -83,14 +85,19 @@ async def _about(context: Context, key: Key, access: Access, wanted: Scope | Non
         grants = tuple(AttributedGrant(one, "", number) for number, one in enumerate(found, 1))
     document = as_json(Facts(key=key, grants=grants, now=now))
     decide = context.admission.decide
+    actions = [one for one in ACTIONS if isinstance(decide(key, one, access), Allowed)]
+    until = key.ends_at if key.break_glass else None
+    if any(one in actions for one in _TOLD):
+        until = context.detector.stored_defects.break_glass_until(now) or until
     return MeAnswer(
         kind="key", id=key.id, name=key.name, purpose=key.purpose, owner=key.owner,
         state=key.state(now), expires_at=format_time(key.ends_at),
         can=document.can, cannot=document.cannot,
-        actions=[one for one in ACTIONS if isinstance(decide(key, one, access), Allowed)],
+        actions=actions,
         grants=document.grants,
         masks=sorted({*document.masks, *document.drops, *document.pseudonymizes}),
         limits=await context.limits.standing(key),
         streams=len(context.hub.streams_of(key.id)),
         address_seen=access.address,
+        break_glass_until="" if until is None else format_time(until),
     )  # fmt: skip

@@ -22,6 +22,8 @@ from gateway.http.request.context import CONTEXT
 from gateway.http.response.answer import Answer
 from gateway.http.response.answers import SessionAnswer
 from gateway.http.response.problem import json_response
+from gateway.http.response.request_metrics import BY_BREAK_GLASS, BY_KEY
+from gateway.http.response.request_metrics import SIGNED_IN as SUCCESS
 from gateway.json_members import parse_body
 
 
@@ -39,6 +41,7 @@ async def sign_in(request: web.Request) -> Answer:
         await sessions.end([found.id])
     secret, session = await sessions.open(key.id, access.address, access.client)
     access.action, access.session = SIGNED_IN, session.id
+    context.requests.sign_ins[BY_BREAK_GLASS if key.break_glass else BY_KEY, SUCCESS] += 1
     headers = {"Set-Cookie": set_session_cookie(request, secret), "Location": "/v1/session"}
     return json_response(_answer(session, secret), status=201, headers=headers)
 

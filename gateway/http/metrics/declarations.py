@@ -252,7 +252,7 @@ LABELLED = (
                    "nothing of them is in the log.",
                    ("result",), (("invalid",),), lambda c: (c.requests.refused_ingests,)),
     LabelledMetric("sign_ins_total", "counter", "Sign-ins to the console.", ("kind", "result"),
-                   tuple(("key", result) for result in SIGN_INS),
+                   SIGN_INS,
                    lambda c: map(c.requests.sign_ins.__getitem__, SIGN_INS)),
     LabelledMetric("keys", "gauge", "Keys.", ("state",), tuple((state,) for state in KEY_STATES),
                    lambda c: map(c.inventory.states.__getitem__, KEY_STATES)),

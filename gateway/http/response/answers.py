@@ -303,6 +303,10 @@ class MeAnswer(Struct, omit_defaults=True):
     streams: Annotated[int, about("Open ones, of the process that answers.")]
     address_seen: str
     csrf: Annotated[str, about("Of a session: sent as `X-Audit-CSRF` with each change.")] = ""
+    break_glass_until: Annotated[
+        Moment,
+        about("How long a key for an emergency works, for whoever may read keys or streams."),
+    ] = ""
     parameters: Annotated[
         Sequence[TicketParameters], about("Of a ticket: those of its stream.")
     ] = ()

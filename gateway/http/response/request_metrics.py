@@ -38,8 +38,16 @@ _KINDS = {
     "GET /v1/stream": "stream",
     "POST /v1/stream": "stream",
 }
-# What becomes of a sign-in.
-SIGN_INS = ("success", "refused")
+# With what people sign in, and what becomes of it.
+BY_KEY, BY_OIDC, BY_BREAK_GLASS = "key", "oidc", "break_glass"
+SIGNED_IN, REFUSED = "success", "refused"
+SIGN_INS = tuple(
+    (kind, result)
+    for kind in (BY_KEY, BY_OIDC, BY_BREAK_GLASS)
+    for result in (SIGNED_IN, REFUSED)
+    # Whether a wrong key is for an emergency is not known.
+    if (kind, result) != (BY_BREAK_GLASS, REFUSED)
+)
 _SIGN_IN = "POST /v1/session"
 _CONSOLE = ("/console/", "/v1/session")
 _REVIEWS = ("/document", "/history", "/usage", "/expected", "/findings", "/explain", "/simulate")
@@ -54,7 +62,7 @@ class RequestMetrics:
         self.refusals: Counter[str] = Counter()
         self.seconds = {kind: Histogram() for kind in KINDS}
         # Events sent, and refused requests to send some.
-        self.sign_ins: Counter[str] = Counter()
+        self.sign_ins: Counter[tuple[str, str]] = Counter()
         self.accepted = self.duplicates = self.invalid = self.refused_ingests = 0
 
     def observe(
@@ -64,8 +72,8 @@ class RequestMetrics:
         labels, kind = _labels(route, status)
         self.answers[labels] += times
         self.seconds[kind].observe(seconds, times)
-        if route == _SIGN_IN:
-            self.sign_ins[SIGN_INS[status >= 400]] += times
+        if route == _SIGN_IN and status >= 400:
+            self.sign_ins[BY_KEY, REFUSED] += times
         if status >= 400:
             self.refuse(route, status, refused_with, times)
 

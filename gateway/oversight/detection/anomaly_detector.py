@@ -21,6 +21,7 @@ from gateway.access.usage.access import Access
 from gateway.clock import Clock, until_next_poll
 from gateway.errors import Conflict, GatewayError
 from gateway.oversight.detection.finding import (
+    BREAK_GLASS,
     EVENT_FAILED,
     INVALID_GRANT,
     REQUEST_VOLUME,
@@ -43,7 +44,7 @@ _PRUNE_SECONDS = 3600
 _GRACE_SECONDS = 5
 # Signals and reactions that wait for the store; beyond that the oldest are dropped.
 _MOST_WAITING = 10_000
-_WITHOUT_REACTION = (VOLUME, REQUEST_VOLUME, INVALID_GRANT, UNREADABLE)
+_WITHOUT_REACTION = (VOLUME, REQUEST_VOLUME, INVALID_GRANT, UNREADABLE, BREAK_GLASS)
 _LOGGER = logging.getLogger(__name__)
 _BY = "gateway"
 

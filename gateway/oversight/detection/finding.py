@@ -29,6 +29,8 @@ EVENT_FAILED = "event_failed"
 # Nothing was delivered to a destination for minutes; or its receiver refuses events.
 DESTINATION_FAILING = "destination_failing"
 DESTINATION_REJECTING = "destination_rejecting"
+# A key was made for an emergency.
+BREAK_GLASS = "break_glass"
 # Of a durable consumer: readers begin at one position again and again. Of one or a destination:
 # retention comes near to its position.
 CONSUMER_STUCK, POSITION_AT_RISK = "consumer_stuck", "position_at_risk"
@@ -37,7 +39,7 @@ SIGNALS = (
     "dormant_woke", "new_network", "revoked_presented", "drained_presented", "deep_replay",
     "silent_consumer", "new_operator", "odd_hour", "id_conflict", VOLUME, REQUEST_VOLUME,
     INVALID_GRANT, UNREADABLE, CLOCK_JUMP, EVENT_FAILED, DESTINATION_FAILING, DESTINATION_REJECTING,
-    CONSUMER_STUCK, POSITION_AT_RISK, CERTIFICATE_REFUSED,
+    CONSUMER_STUCK, POSITION_AT_RISK, CERTIFICATE_REFUSED, BREAK_GLASS,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600
@@ -47,8 +49,9 @@ _HOURLY = (
 )  # fmt: skip
 _WINDOW = 6 * _HOUR
 _SEVERITY = {
-    "forbidden_categories": 4, "probing": 4, "wrong_secret": 4, "drained_presented": 2,
-    "silent_consumer": 2, "rate_limited": 2, "id_conflict": 2, REQUEST_VOLUME: 2,
+    BREAK_GLASS: 5, "forbidden_categories": 4, "probing": 4, "wrong_secret": 4,
+    "drained_presented": 2, "silent_consumer": 2, "rate_limited": 2, "id_conflict": 2,
+    REQUEST_VOLUME: 2,
 }  # fmt: skip
 _OFTEN_SECONDS = 60
 

@@ -1,6 +1,8 @@
-"""Signals of stored keys and roles with defects: at the start, and when they change.
+"""Signals of stored keys and roles with defects, and of keys for emergencies: at the start, and
+when they change.
 
-Another version, or a restored backup, may write such a key or role at any time.
+Another version, or a restored backup, may write such a key or role at any time, and the command
+line a key for an emergency.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from gateway.access.grants.role import BUILTIN, Role
 from gateway.access.keyring import Changes
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import PART_KEYS, KeysAndRoles
-from gateway.oversight.detection.finding import INVALID_GRANT, UNREADABLE
+from gateway.clock import format_time
+from gateway.oversight.detection.finding import BREAK_GLASS, INVALID_GRANT, UNREADABLE
 from gateway.oversight.detection.signals import Signal
 from gateway.scheduling.loop_work import Stretch
 
@@ -33,6 +36,12 @@ class StoredDefects:
         # Changed roles, and those with defects.
         self._changed_roles: set[str] = set()
         self._wrong_roles: set[str] = set()
+        # When keys for emergencies end.
+        self._break_glass: dict[str, float] = {}
+
+    def break_glass_until(self, now: float) -> float | None:
+        """When the last of the living keys for emergencies ends; None if there is none."""
+        return max((at for at in self._break_glass.values() if at > now), default=None)
 
     def take(self, changes: Changes) -> None:
         """Take in changes of the key store."""
@@ -82,6 +91,13 @@ class StoredDefects:
         before = self._named.get(key.id, {})
         ended = key.state(now) in ("revoked", "expired")
         found = {} if ended else _defects(key, roles)
+        self._break_glass.pop(key.id, None)
+        if key.break_glass and not ended:
+            self._break_glass[key.id] = key.ends_at
+            found[BREAK_GLASS] = {
+                "reason": key.purpose, "by": key.created_by, "roles": list(key.roles),
+                "expires_at": format_time(key.expires_at),
+            }  # fmt: skip
         if found:
             self._named[key.id] = found
         else:

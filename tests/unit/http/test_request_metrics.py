@@ -62,12 +62,12 @@ def test_what_no_list_has_is_counted_as_other() -> None:
     assert metrics.refusals == {"other": 1, "invalid_key": 1}
 
 
-def test_sign_ins_are_counted_by_what_became_of_them() -> None:
+def test_refused_sign_ins_by_key_are_counted() -> None:
     metrics = RequestMetrics()
     metrics.observe("POST /v1/session", 201, "", 0.1)
     metrics.observe("POST /v1/session", 401, "invalid_key", 0.1, 2)
     metrics.observe("GET /v1/session", 401, "missing_session", 0.1)
-    assert metrics.sign_ins == {"success": 1, "refused": 2}
+    assert metrics.sign_ins == {("key", "refused"): 2}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "dom";
 import { link } from "state/address";
 import { say, useSaid } from "state/said";
+import { BreakGlass } from "parts/break_glass";
 import { onZone, toggleZone, zoneName } from "parts/time";
 
 // `pages`: each `{name, title, key}`; `key` is pressed behind `g` to go there.
@@ -21,6 +22,7 @@ export function Layout({ pages, current, me, onSignOut, children }) {
         ${zoneName()}</button>
       <button class="small" onClick=${onSignOut}>Sign out</button>
     </header>
+    <${BreakGlass} me=${me} />
     <nav aria-label="Pages"><ul>
       ${pages.map(({ name, title: shown, key }) => html`<li>
         <a href=${link(name)} aria-current=${name === current ? "page" : undefined}
