@@ -73,6 +73,7 @@ ALLOWED = {
         "filters scheduling access/grants access/keys access/policy log ingest "
         "oversight/access_log oversight/detection"
     ),
+    "oversight/inventory": ("filters access/grants access/keys access/policy oversight/review"),
     "fleet": "filters scheduling wire access/keys access log streaming/live",
     "delivery/connect": "",
     "delivery/files": "",
@@ -101,7 +102,7 @@ ALLOWED = {
     "http/framework": "",
     "http/response": (
         "access/credentials access/grants access/keys access/usage access/policy access/limits "
-        "oversight/detection oversight/review delivery http/framework"
+        "oversight/detection oversight/review oversight/inventory delivery http/framework"
     ),
     "http/pipelining": "access/keys",
     "http/connection": (
@@ -150,8 +151,9 @@ ALLOWED = {
         "http/response http/query http/request http/intake http/openapi"
     ),
     "http/keys": (
-        "scheduling access/grants access/policy access/administration log looking "
-        "oversight/detection oversight/review http/response http/query http/request"
+        "filters scheduling access/grants access/keys access/policy access/administration log "
+        "looking oversight/detection oversight/review oversight/inventory http/response http/query "
+        "http/request http/openapi"
     ),
     "http/routes": (
         "filters formats wire access/credentials access/grants access/keys access/usage "
@@ -294,6 +296,7 @@ PURE_PACKAGES = (
     "ingest/sources/readers", "ingest/sources/vendors", "ingest/sources", "ingest/protocols",
     "streaming/consumers",
     "oversight/access_log", "oversight/detection", "oversight", "oversight/review",
+    "oversight/inventory",
     "delivery/connect", "delivery/files", "delivery/outlets", "client/protocol",
 )  # fmt: skip
 # ... but for these. This list only gets shorter.

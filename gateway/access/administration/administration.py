@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -33,14 +33,22 @@ from gateway.json_members import about
 from gateway.scheduling.loop_work import Slices
 
 Decided = TypeVar("Decided")
-# Memory for each key while they are sorted by age.
-_AGE_BYTES = 160
+# Where a key stands in an order, before its id.
+Place = tuple[Any, str]
+KeyPlace = Callable[[Key], Place | None]
+# Memory for each key while they are sorted.
+_PLACE_BYTES = 160
 _MOST_ATTEMPTS = 5
 _SECRET = about(
     "The key itself, in this answer only.", pattern="^alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}$"
 )
 _LIVING = about("The ids of keys that came of it and live on.")
 _REVOKED = about("The ids of those revoked with it.")
+
+
+def by_age(key: Key) -> Place:
+    """Place of a key in the order oldest first."""
+    return key.created_at, key.id
 
 
 class MintedKey(KeyAnswer, kw_only=True, omit_defaults=True):
@@ -194,19 +202,24 @@ class Administration:
         living = await self._living_descendants(key_id)
         return Revocation(key, self._clock.now(), descendants, tuple(living))
 
-    async def all_keys(self, hold: Callable[[int], None] = lambda size: None) -> AsyncIterator[Key]:
-        """All keys, oldest first. `hold` is told of the bytes that are held meanwhile, as not all
-        keys are in memory at once."""
-        ages: list[list[tuple[float, str]]] = []
+    async def all_keys(
+        self,
+        hold: Callable[[int], None] = lambda size: None,
+        place: KeyPlace = by_age,
+    ) -> AsyncIterator[Key]:
+        """Keys that have a place, in the order of their places; by default all, oldest first.
+        `hold` is told of the bytes that are held meanwhile, as not all keys are in memory at
+        once."""
+        places: list[list[Place]] = []
         async for part in self._store.parts():
-            hold(len(part) * _AGE_BYTES)
-            await self._slices.rest()
-            ages.append(sorted((key.created_at, key.id) for key in part))
-        ordered = merge(*ages)
+            hold(len(part) * _PLACE_BYTES)
+            found = [place(key) async for key in self._slices.each(part)]
+            places.append(sorted(one for one in found if one is not None))
+        ordered = merge(*places)
         while ids := [key_id for _, key_id in islice(ordered, PART_KEYS)]:
-            found = {key.id: key for key in await self._store.some(ids)}
+            by_id = {key.id: key for key in await self._store.some(ids)}
             await self._slices.rest()
-            async for key in self._slices.each(found[one] for one in ids if one in found):
+            async for key in self._slices.each(by_id[one] for one in ids if one in by_id):
                 yield key
 
     async def _check_domain(self, domain: str, roles: Mapping[str, Role]) -> None:

@@ -14,6 +14,13 @@ from gateway.http.request.context import Context
 from gateway.http.response.answer import ALWAYS, Answer
 from gateway.http.response.problem import LIMIT_DECISION
 
+
+class Rest(Struct):
+    """Last item of a list: members that stand behind it in the answer."""
+
+    members: Struct
+
+
 Items = Callable[[web.Request, Context, Admission], AsyncGenerator[Struct]]
 ListHandler = Callable[[web.Request, Context, Admission], Awaitable[web.StreamResponse]]
 # Longer lists are sent while they are made.
@@ -21,7 +28,10 @@ _PART_BYTES = 128 * 1024
 
 
 def listed(member: str) -> Callable[[Items], ListHandler]:
-    """Make the handler that answers `{"<member>":[..]}` with the items that a function yields."""
+    """Make the handler that answers `{"<member>":[..]}` with the items that a function yields.
+
+    A `Rest` is the last of them.
+    """
 
     def handler_of(items_for: Items) -> ListHandler:
         async def handler(
@@ -68,12 +78,15 @@ async def _sent(
 async def _parts(member: str, items: AsyncGenerator[Struct]) -> AsyncGenerator[bytes]:
     """Body in parts of about `_PART_BYTES`; at least one part."""
     part = bytearray(b'{"%b":[' % member.encode())
-    comma = b""
+    comma, rest = b"", b"}"
     async for item in items:
+        if isinstance(item, Rest):
+            rest = b"," + json.encode(item.members)[1:]
+            break
         part += comma
         part += json.encode(item)
         comma = b","
         if len(part) > _PART_BYTES:
             yield bytes(part)
             part.clear()
-    yield bytes(part + b"]}")
+    yield bytes(part + b"]" + rest)

@@ -28,6 +28,7 @@ from gateway.event import EventJson, Id, Members, Outcome, Port, Severity, Sourc
 from gateway.http.response.problem import ProblemAnswer
 from gateway.json_members import about, reference
 from gateway.oversight.detection.finding import FindingAnswer
+from gateway.oversight.inventory.summary import KeySummary
 from gateway.oversight.review.document import NotKnown, Unused
 from gateway.oversight.review.explain import DecisionAnswer
 from gateway.oversight.review.grant_use import UsedGrant
@@ -47,6 +48,9 @@ _PSEUDONYMIZED = about("What they replace by pseudonyms.")
 _Hidden = Annotated[str, Meta(pattern=rf"^(\*\*\*|{PSEUDONYM_PATTERN})$")]
 _TICKET = about(pattern=r"^alpt_[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+$")
 _USES = about("Null without `usage.read`, as are the two below.")
+_UNUSED_GRANTS = about(
+    "Names of grants that were of no use; `null` for keys that were used: ask for their documents."
+)
 _DUPLICATES = about("Items that the tenant already had.")
 _TRUNCATED = about("Items too deep or large, stored without a part of their `data`.")
 
@@ -193,7 +197,17 @@ class KeyInUse(KeyAnswer, kw_only=True, omit_defaults=True):
 class ListedKey(KeyAnswer, kw_only=True, omit_defaults=True):
     scope: Annotated[list[str], about("What it can do, in sentences.")]
     last_used: Annotated[dict[str, str] | None, about("`null`: as far as known never.")]
+    unused_grants: Annotated[list[str] | None, _UNUSED_GRANTS]
+    age_days: int
     findings_open: Annotated[int | None, about("`null` without `usage.read`.")]
+
+
+class MoreKeys(Struct):
+    """Members behind a page of keys."""
+
+    next: Annotated[str | None, about("Sent as `after` it asks for the next page, if any.")]
+    found: Annotated[int, about("Keys that meet the conditions, on all pages.")]
+    summary: KeySummary
 
 
 class DeletedRole(Struct):
@@ -330,7 +344,15 @@ class EventsProblem(ProblemAnswer):
 
 
 # Lists that are sent while they are made.
-KeyList = defstruct("KeyList", [("keys", list[ListedKey])])
+KeyList = defstruct(
+    "KeyList",
+    [
+        ("keys", list[ListedKey]),
+        ("next", Annotated[str | None, about("With `limit`: the `after` of the next page.")], None),
+        ("found", Annotated[int | UnsetType, about("With `limit`: on all pages.")], UNSET),
+        ("summary", Annotated[KeySummary | UnsetType, about("With `limit`.")], UNSET),
+    ],
+)
 RoleList = defstruct("RoleList", [("roles", list[RoleAnswer])])
 DestinationList = defstruct("DestinationList", [("destinations", list[DestinationAnswer])])
 DeadLetterList = defstruct("DeadLetterList", [("dead_letters", list[DeadLetterAnswer])])

@@ -12,7 +12,7 @@ from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE
 from gateway.formats.csv import CSV_TYPE
 from gateway.http.console.routes import CONSOLE_ROUTES
 from gateway.http.health.routes import HEALTH_ROUTES
-from gateway.http.keys import key_list, preview
+from gateway.http.keys.routes import KEY_ROUTES
 from gateway.http.openapi.parts import (
     JSON,
     LAST_EVENT_ID,
@@ -254,8 +254,6 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/v1/consumers/{name}", consumers.delete, _OF_CONSUMERS, "deleteConsumer",
           "Delete a durable consumer; its reader is ended with 4505.",
           {204: says("Deleted.")}, problems=(404,), tag="events", parameters=query(CONSUMER)),
-    Route("GET", "/v1/keys", key_list.list_all, _LOOKING, "keys", "All keys.",
-          {200: says("Oldest first.", named("KeyList"))}),
     Route("POST", "/v1/keys", keys.create, _ADMIN, "makeKey", "Make a key.",
           {201: says("The key, shown this once.", named("MintedKey"), headers=_SHOWN_ONCE)},
           problems=(409,), body=content(named("NewKey"))),
@@ -317,10 +315,6 @@ ROUTES: tuple[Route, ...] = (
           "What would change for a key under other grants.",
           {200: says("What was found.", named("Simulation"))}, problems=(404,),
           body=content(named("Proposal"))),
-    Route("POST", "/v1/authz/preview", preview.preview, _ADMIN, "preview",
-          "What a key with such grants would see.",
-          {200: says("As far as the asking key sees it.", named("Preview"))},
-          body=content(named("NewPreview"))),
     Route("POST", "/v1/pseudonyms/resolve", authz.resolve, _RESOLVING, "resolvePseudonym",
           "Find the values behind a pseudonym, in events that the key may pull itself.",
           {200: says("What was found so far.", named("ResolvedPseudonym"))},
@@ -394,6 +388,7 @@ ROUTES: tuple[Route, ...] = (
           _DELIVERY, "deleteDeadLetter", "Delete one dead letter.",
           {200: says("Whether there was one: 1 or 0.", named("DeletedDeadLetters"))},
           problems=(404,), tag="delivery"),
+    *KEY_ROUTES,
     *HEALTH_ROUTES,
     *CONSOLE_ROUTES,
     *ROUTES_OF_SENDERS,

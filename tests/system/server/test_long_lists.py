@@ -95,7 +95,7 @@ async def test_a_list_that_cannot_go_on_does_not_look_whole(
 async def test_what_lists_hold_counts_as_bytes_in_flight(
     gateway: Gateway, many: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.access.administration.administration._AGE_BYTES", 4 << 20)
+    monkeypatch.setattr("gateway.access.administration.administration._PLACE_BYTES", 4 << 20)
     answer = await gateway.get("/v1/keys", key=gateway.admin)
     answer.problem(429, "too_many_bytes_in_flight")
     await eventually(lambda: gateway.context.in_flight.held == 0, "all is given back")

@@ -261,7 +261,7 @@ async def test_both_list_the_same_keys_in_the_same_order(gateway: Gateway) -> No
     )  # fmt: skip
     for key in first["keys"]:
         # What the interface adds is of the use of keys, and of the gateway's findings.
-        for name in ("scope", "last_used", "findings_open"):
+        for name in ("scope", "last_used", "unused_grants", "age_days", "findings_open"):
             key.pop(name, None)
     assert first == second
     assert first["keys"]

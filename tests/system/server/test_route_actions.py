@@ -156,9 +156,9 @@ async def test_an_unknown_parameter_is_told_only_to_a_key_that_may_use_the_route
     gateway: Gateway,
 ) -> None:
     reader = await gateway.reader_key()
-    (await gateway.get("/v1/keys?x=1", key=None)).problem(401, "missing_key")
-    (await gateway.get("/v1/keys?x=1", key=reader)).problem(403, "action_not_granted")
-    problem = (await gateway.get("/v1/keys?x=1", key=gateway.admin)).problem(
+    (await gateway.get("/v1/roles?x=1", key=None)).problem(401, "missing_key")
+    (await gateway.get("/v1/roles?x=1", key=reader)).problem(403, "action_not_granted")
+    problem = (await gateway.get("/v1/roles?x=1", key=gateway.admin)).problem(
         400, "unknown_parameter"
     )
     assert (problem["parameter"], problem["allowed"]) == ("x", [])
