@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+import pytest
 
 from tests.support.gateway_process import GatewayProcess
 from tests.system.console.conftest import EVERYTHING, OpenConsole
+
+ROOT = Path(__file__).parents[3]
 
 
 async def test_a_vendor_gets_a_key_for_errors_alone_in_five_decisions(
@@ -60,6 +65,54 @@ async def test_a_vendor_gets_a_key_for_errors_alone_in_five_decisions(
         await page.fill("Its tenant", "globex")
         await page.click("Explain")
         await page.sees("denied")
+
+
+async def test_a_new_key_hides_members_as_chosen_and_is_read_as_chosen(
+    gateway: GatewayProcess, console: OpenConsole
+) -> None:
+    event = {
+        "category": "hr", "action": "file.read", "actor": {"id": "ann"}, "tenant": "hidden",
+        "source": {"ip": "10.9.8.7"}, "data": {"file": "salaries"},
+    }  # fmt: skip
+    gateway.post([event], gateway.first_key)
+    async with console(gateway.make_key(EVERYTHING), "#/keys/new") as page:
+        await page.fill("Name", "some-of-it")
+        await page.fill("Purpose", "who reads files")
+        await page.fill("Owner", "hr@example.org")
+        await page.fill("Events", "category")
+        await page.fill("Category", "hr")
+        await page.fill("Tenants", "hidden")
+        await page.fill("Read", "pull")
+        await page.fill("Who did it", "pseudonymize")
+        await page.fill("Where it came from", "mask")
+        await page.fill("Details", "drop")
+        await page.sees("would see 1 event of 24 h")
+        await page.click("Make the key")
+        await page.sees("shown this once")
+        await page.sees("curl, the newest page")
+        await page.sees_no("follow live")
+        key = await page.evaluate("document.querySelector('.secret').textContent")
+        await page.click("Done")
+        await page.click("It is stored")
+        await page.sees("who reads files")
+    _, page_of_events = gateway.ask("GET", "/v1/events", key)
+    [seen] = page_of_events["events"]
+    assert seen["source"] == {"ip": "***"}
+    assert "data" not in seen
+    assert seen["actor"]["id"] not in ("ann", "***")
+    assert seen["pseudonymized"] == ["actor"]
+    assert gateway.ask("GET", "/v1/stream", key)[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("recipe", "until"),
+    [("vector/vector.yaml", "transforms"), ("filebeat/filebeat.yml", "processors")],
+)
+def test_lines_of_a_new_key_are_those_of_the_recipe(recipe: str, until: str) -> None:
+    text = (ROOT / "deploy" / "shippers" / recipe).read_text()
+    page = (ROOT / "gateway/http/console/static/own/parts/minted.js").read_text()
+    lines = text[: text.index(until)].splitlines()
+    assert "\n".join(line for line in lines if not line.startswith("data_dir")) in page
 
 
 async def test_a_new_key_is_not_left_before_somebody_says_that_it_is_stored(

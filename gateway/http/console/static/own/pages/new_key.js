@@ -16,22 +16,26 @@ const KINDS = [
   ["errors", "Errors only"], ["sign-ins", "Sign-ins"], ["category", "Everything of a category"], ["all", "Everything"],
 ];
 const ERRORS_FROM = 4;
-const HIDDEN = [["actor", "Who did it"], ["source", "Where it came from"], ["data", "Details"], ["targets", "What it was done to"]];
+const WAYS = [["stream,pull", "Live and as pages"], ["stream", "Live"], ["pull", "As pages"]];
+const MEMBERS = [["actor", "Who did it"], ["source", "Where it came from"], ["targets", "What it was done to"], ["data", "Details"]];
+const HIDING = [["", "shown"], ["mask", "masked, as ***"], ["pseudonymize", "a pseudonym"], ["drop", "left out"]];
 const LIVES = [["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"]];
 const NEW = {
-  name: "", purpose: "", owner: "", kind: "errors", category: "auth.**", tenant: "", hidden: [], cidr: "",
+  name: "", purpose: "", owner: "", kind: "errors", category: "auth.**", tenant: "", ways: "stream,pull", hidden: {}, cidr: "",
   expires_in: "30d", requests_per_second: "",
 };
 
 const list = (text) => text.split(/[\s,]+/).filter(Boolean);
 
 function grantOf(wanted) {
-  const grant = { actions: ["stream", "pull"], categories: ["**"] };
+  const grant = { actions: list(wanted.ways), categories: ["**"] };
   if (wanted.kind === "errors") grant.min_severity = ERRORS_FROM;
   if (wanted.kind === "sign-ins") grant.categories = ["auth", "auth.**"];
   if (wanted.kind === "category") grant.categories = list(wanted.category);
   if (wanted.tenant) grant.tenants = list(wanted.tenant);
-  if (wanted.hidden.length) grant.fields = { drop: wanted.hidden };
+  for (const [name, how] of Object.entries(wanted.hidden)) {
+    if (how) (grant.fields ||= {})[how] = [...(grant.fields[how] || []), name];
+  }
   if (wanted.cidr) grant.when = { cidr: list(wanted.cidr) };
   return grant.categories.length ? grant : null;
 }
@@ -64,8 +68,6 @@ export function NewKey() {
   const [made, setMade] = useState(null);
   const [problem, setProblem] = useState(null);
   const set = (name) => (value) => setWanted((before) => ({ ...before, [name]: value }));
-  const hide = (name) => (event) => set("hidden")(event.target.checked
-    ? [...wanted.hidden, name] : wanted.hidden.filter((one) => one !== name));
   const make = async (event) => {
     event.preventDefault();
     setProblem(null);
@@ -91,10 +93,12 @@ export function NewKey() {
         ${wanted.kind === "category" ? html`${text("Category", "category")}
           <${Picks} label="Categories of 24 hours" facet=${facets.category} onPick=${set("category")} />` : null}
         ${text("Tenants", "tenant", { placeholder: "all" })}
-        <${Picks} label="Tenants of 24 hours" facet=${facets.tenant} onPick=${set("tenant")} /></fieldset>
-      <fieldset><legend>3 · What is left out of them</legend>
-        ${HIDDEN.map(([name, label]) => html`<label><input type="checkbox" checked=${wanted.hidden.includes(name)}
-          onChange=${hide(name)} /><span>${label}</span></label>`)}</fieldset>
+        <${Picks} label="Tenants of 24 hours" facet=${facets.tenant} onPick=${set("tenant")} />
+        <${Choice} label="Read" value=${wanted.ways} options=${WAYS} onValue=${set("ways")} /></fieldset>
+      <fieldset><legend>3 · What is hidden in them</legend>
+        ${MEMBERS.map(([name, label]) => html`<${Choice} label=${label} value=${wanted.hidden[name] || ""} options=${HIDING}
+          onValue=${(how) => set("hidden")({ ...wanted.hidden, [name]: how })} />`)}
+        <small>A pseudonym stands for the same value each time, and does not tell which.</small></fieldset>
       <fieldset><legend>4 · From where, how long, how much</legend>
         ${text("Networks", "cidr", { placeholder: "any, or 10.1.2.0/24" })}
         <${Choice} label="Ends in" value=${wanted.expires_in} options=${LIVES} onValue=${set("expires_in")} />

@@ -6,16 +6,35 @@ import { say } from "state/said";
 import { Copy } from "parts/copy";
 import { Dialog } from "parts/dialog";
 
-// Lines for programs, as the recipes of deploy/shippers have them; none of them holds the key.
-function linesOf(url) {
-  const stream = `${url}/v1/stream`;
-  return [
-    ["curl, follow live", `curl -N -H "Authorization: Bearer $KEY" -H "Accept: application/x-ndjson" ${stream}`],
-    ["curl, the newest page", `curl -H "Authorization: Bearer $KEY" "${url}/v1/events?order=desc"`],
-    ["tail", `AUDIT_GATEWAY_KEY=$KEY audit-gateway tail --url ${url}`],
-    ["Vector, Filebeat and others", "The recipes are in deploy/shippers; each takes the key from a file or from $KEY."],
+// What follows a file of `tail`; the files of deploy/shippers have the rest.
+const VECTOR = `sources:
+  audit:
+    type: file
+    include: [/var/log/audit/events.ndjson, "/var/log/audit/events.ndjson.[0-9]*"]
+    read_from: beginning
+    max_line_bytes: 524288`;
+const FILEBEAT = `filebeat.inputs:
+  - type: filestream
+    id: audit-gateway
+    paths: [/var/log/audit/events.ndjson, "/var/log/audit/events.ndjson.[0-9]*"]
+    file_identity.native: ~
+    prospector.scanner.fingerprint.enabled: false
+    parsers:
+      - ndjson: {target: audit}`;
+
+// Lines for programs that may be used with the key; none of them holds it.
+function linesOf(url, actions) {
+  const live = [
+    ["curl, follow live", `curl -N -H "Authorization: Bearer $KEY" -H "Accept: application/x-ndjson" ${url}/v1/stream`],
+    ["A file that has every event once", `AUDIT_GATEWAY_KEY=$KEY audit-gateway tail --url ${url} --from start --output /var/log/audit/events.ndjson --rotate-size 100MiB`],
+    ["Vector, behind that file", VECTOR],
+    ["Filebeat, behind that file", FILEBEAT],
   ];
+  const pages = [["curl, the newest page", `curl -H "Authorization: Bearer $KEY" "${url}/v1/events?order=desc"`]];
+  return [...(actions.includes("stream") ? live : []), ...(actions.includes("pull") ? pages : [])];
 }
+
+const actionsOf = (key) => key.grants.flatMap((grant) => grant.actions);
 
 // `onDone` is called once somebody says that the key is stored.
 export function Minted({ made, onDone }) {
@@ -53,7 +72,8 @@ export function Minted({ made, onDone }) {
     <div class="actions"><${Copy} text=${made.key} label="Copy the key" />
       <button onClick=${download}>Download as a file</button>
       <button class="strong" onClick=${() => setAsking(true)}>Done</button></div>
-    ${linesOf(location.origin).map(([label, text]) => html`<h3>${label}</h3><pre tabindex="0">${text}</pre>`)}
+    ${linesOf(location.origin, actionsOf(made)).map(([label, text]) => html`<h3>${label}</h3><pre tabindex="0">${text}</pre>
+      <${Copy} text=${text} label="Copy" />`)}
     ${asking ? html`<${Dialog} title="Is it stored?" onClose=${stay}>
       <p>Nobody can show the key again; another one would have to be made.</p>
       <div class="actions"><button onClick=${stay}>Back to the key</button>
