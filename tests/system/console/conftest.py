@@ -55,6 +55,7 @@ def console(gateway: GatewayProcess, browser: Browser) -> OpenConsole:
             if key:
                 await page.sign_in(key)
             yield page
+            await page.keep_coverage()
             # Asking for the session is refused until somebody has signed in.
             page.check_quiet(gateway.url, refusals=refusals or bool(key))
 

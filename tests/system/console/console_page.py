@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ _KEYS = {
 }  # fmt: skip
 # Screenshots go there, where it is set; tests look at nothing of them.
 _SHOTS = os.environ.get("CONSOLE_SCREENSHOTS", "")
+# Which functions ran is kept there, where it is set.
+_COVERAGE = os.environ.get("CONSOLE_COVERAGE", "")
 _POLL_SECONDS = 0.02
 
 
@@ -156,6 +159,24 @@ class ConsolePage(Page):
             folder = Path(_SHOTS)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
+
+    async def keep_coverage(self) -> None:
+        """Add the functions of the console's own code, with whether they ran, to a file, if
+        somebody wants to know."""
+        if not _COVERAGE:
+            return
+        taken = await self.ask("Profiler.takePreciseCoverage")
+        folder = Path(_COVERAGE)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{os.getpid()}.ndjson").open("a") as file:
+            for script in taken["result"]:
+                if found := re.search(r"/own-([\w-]+)\.\w+\.js$", script["url"]):
+                    functions = [
+                        [one["functionName"], one["ranges"][0]["startOffset"],
+                         one["ranges"][0]["count"]]
+                        for one in script["functions"]
+                    ]  # fmt: skip
+                    file.write(json.dumps([found[1], functions]) + "\n")
 
     def requests(self) -> list[str]:
         """URLs of all that the page has asked for."""
