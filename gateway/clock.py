@@ -107,6 +107,15 @@ def parse_duration(text: str) -> int:
     return sum(int(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
 
 
+def format_duration(seconds: int) -> str:
+    """Duration in its largest units, such as `30d` or `1d12h`, as `parse_duration` reads it."""
+    parts = []
+    for unit, size in reversed(_SECONDS.items()):
+        number, seconds = divmod(seconds, size)
+        parts += [f"{number}{unit}"] if number else []
+    return "".join(parts) or "0s"
+
+
 def parse_rfc3339(text: str) -> int:
     """Microseconds since 1970 of an RFC 3339 date-time; finer digits are cut off.
 

@@ -21,6 +21,7 @@ from gateway.access.grants.role import Role
 from gateway.access.keys import lifecycle
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import KeyStore
+from gateway.access.keys.rotation_schedule import RotationSchedule
 from gateway.access.keys.stored_grant import read_grant
 from gateway.adapters.sqlite.keys import SqliteKeys
 from gateway.errors import Conflict, GatewayError
@@ -67,7 +68,10 @@ async def test_an_empty_store_has_nothing(keys: KeyStore) -> None:
 
 
 async def test_a_key_is_kept_member_by_member(keys: KeyStore) -> None:
-    made = key("a", revoked_at=None, roles=("auditor",), suspended_at=NOW, suspended_reason="pause")
+    made = key(
+        "a", revoked_at=None, roles=("auditor",), suspended_at=NOW, suspended_reason="pause",
+        rotate=RotationSchedule("30d", "1d"), managed_by="prod/siem",
+    )  # fmt: skip
     await keys.create(made)
     assert unnumbered(await keys.get("a")) == made
     assert [unnumbered(found) for found in await keys.all()] == [made]

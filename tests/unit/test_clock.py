@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.clock import (
     SystemClock,
+    format_duration,
     format_rfc3339,
     parse_duration,
     parse_formatted,
@@ -158,6 +159,12 @@ def test_any_text_is_a_time_or_refused(text: str) -> None:
 )
 def test_durations_are_numbers_with_units(text: str, seconds: int) -> None:
     assert parse_duration(text) == seconds
+
+
+def test_a_duration_is_written_in_its_largest_units() -> None:
+    for seconds, text in ((0, "0s"), (90, "1m30s"), (86_400, "1d"), (129_601, "1d12h1s")):
+        assert format_duration(seconds) == text
+        assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ from gateway.access.keys.key_lookup import known_key, refuse_unknown
 from gateway.access.keys.key_store import PART_KEYS, KeysAndRoles, Noting, RoleCheck
 from gateway.access.keys.operator import actor_name, operator_of
 from gateway.access.keys.pseudonym_secrets import VersionStanding
+from gateway.access.keys.rotation_schedule import DEFAULT_OVERLAP
+from gateway.access.keys.unreadable import check_readable
 from gateway.access.policy.decision import effective_grants
 from gateway.access.policy.oracle import refuse_oracle
 from gateway.clock import Clock
@@ -123,6 +125,10 @@ class Administration:
 
     async def create(self, request: KeyRequest) -> IssuedKey:
         """Issue a key."""
+        if request.copy_of:
+            original = await known_key(self._store, request.copy_of)
+            check_readable(original)
+            request = request.taken_from(original)
         key, token = key_from_request(
             request, now=self._clock.now(), max_life=self._terms.max_life,
             pepper=await self._pepper(), by=self._caller.by,
@@ -140,15 +146,20 @@ class Administration:
         await self._caller.recheck()
         await self._begin_pseudonyms(grants)
         await self._store.create(key)
-        return IssuedKey(key, token, cut)
+        return IssuedKey(await self._stored(key.id), token, cut)
 
-    async def rotate(self, key_id: str, overlap: object) -> IssuedKey:
-        """Issue a successor with the same rights; the key itself drains for the overlap."""
-        seconds = lifecycle.check_overlap(overlap, self._terms.max_overlap)
-        return await _decided_anew(lambda: self._rotate(key_id, seconds))
+    async def rotate(self, key_id: str, overlap: object = None) -> IssuedKey:
+        """Issue a successor with the same rights; the key itself drains for the overlap, by default
+        that of its schedule."""
+        if overlap is not None:
+            lifecycle.check_overlap(overlap, self._terms.max_overlap)
+        return await _decided_anew(lambda: self._rotate(key_id, overlap))
 
-    async def _rotate(self, key_id: str, seconds: int) -> IssuedKey:
+    async def _rotate(self, key_id: str, overlap: object) -> IssuedKey:
         key, by = await known_key(self._store, key_id), self._caller.by
+        if overlap is None:
+            overlap = DEFAULT_OVERLAP if key.rotate is None else key.rotate.overlap
+        seconds = lifecycle.check_overlap(overlap, self._terms.max_overlap)
         roles = await self._check_delegation(key, await self.all_roles())
         old, successor, token = lifecycle.rotate(
             key, self._clock.now(), overlap=seconds, max_life=self._terms.max_life,
@@ -159,7 +170,7 @@ class Administration:
         successor, cut = self._caller.limit_life(successor, given=False, can_issue=can_issue)
         await self._caller.recheck()
         await self._store.change(key_id, lifecycle.unless_changed(key, old), create=successor)
-        return IssuedKey(successor, token, cut)
+        return IssuedKey(await self._stored(successor.id), token, cut)
 
     async def suspend(self, key_id: str, reason: object) -> Key:
         """Suspend a key until it is resumed."""
@@ -255,6 +266,10 @@ class Administration:
         await self._caller.recheck()
         known = is_key_id(key_id)
         return refuse_unknown(await self._store.change(key_id, change) if known else None)
+
+    async def _stored(self, key_id: str) -> Key:
+        """A key that was just stored, with its revision."""
+        return refuse_unknown(await self._store.get(key_id))
 
     async def _living_descendants(self, key_id: str) -> list[str]:
         descent, now = Descent(), self._clock.now()

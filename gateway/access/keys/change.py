@@ -140,6 +140,10 @@ def _key_data(key: Key) -> dict[str, Any]:
             data["predecessor"] = key.predecessor
         if key.shared_domain:
             data["pseudonym_domain"] = key.shared_domain
+        if key.rotate is not None:
+            data["rotate"] = msgspec.to_builtins(key.rotate)
+        if key.managed_by:
+            data["managed_by"] = key.managed_by
         if key.created_by:
             data["created_by"] = key.created_by
         if key.break_glass:

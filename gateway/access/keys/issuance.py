@@ -15,6 +15,7 @@ from gateway.access.grants.role import RolesOfBody, parse_role_names
 from gateway.access.keys.key import DOMAIN_PATTERN, PSEUDONYM_DOMAIN, Key
 from gateway.access.keys.key_limits import LIMITS, NO_LIMITS, KeyLimits, parse_limits
 from gateway.access.keys.operator import Actor, actor_name, operator_of
+from gateway.access.keys.rotation_schedule import ROTATE, RotationSchedule, parse_rotate
 from gateway.clock import Duration, MomentText, format_time, parse_duration, parse_rfc3339
 from gateway.errors import InvalidRequest
 from gateway.json_members import Body, about, parse_body, reference
@@ -24,6 +25,11 @@ _MAX_TEXT = 256
 # Longest life of a break-glass key.
 BREAK_GLASS_SECONDS = 4 * 3600
 _DOMAIN = re.compile(DOMAIN_PATTERN, re.ASCII)
+# Members that are taken from another key where the request has none.
+_COPIED = ("grants", "roles", "limits", "rotate")
+_COPY_OF = about(
+    "The id of a key whose grants, roles, limits and rotate it gets where it names none."
+)
 _Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT)]
 
 
@@ -51,15 +57,18 @@ class NewKeyBody(Body, frozen=True):
     owner: Annotated[_Text, about("Who answers for it.")]
     expires_in: Duration | UnsetType = UNSET
     expires_at: MomentText | UnsetType = UNSET
-    grants: GrantsOfBody = msgspec.field(default_factory=list)
-    roles: RolesOfBody = msgspec.field(default_factory=list)
+    grants: GrantsOfBody = UNSET
+    roles: RolesOfBody = UNSET
     limits: Annotated[Any, LIMITS, reference("KeyLimits")] = UNSET
     pseudonym_domain: Annotated[str, PSEUDONYM_DOMAIN] | UnsetType = UNSET
+    rotate: Annotated[Any, ROTATE, reference("RotationSchedule")] = UNSET
+    copy_of: Annotated[str, _COPY_OF] | UnsetType = UNSET
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Request for a key, with a life in seconds or the time at which it expires. `expiry_given`:
-    whether either was asked for."""
+    whether either was asked for. `copied` are the members to be taken from the key `copy_of`, and
+    `managed_by` is set by declarations alone."""
 
     name: str
     purpose: str
@@ -72,6 +81,18 @@ class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
     expiry_given: bool
     pseudonym_domain: str = ""
     break_glass: bool = False
+    rotate: RotationSchedule | None = None
+    managed_by: str = ""
+    copy_of: str = ""
+    copied: tuple[str, ...] = ()
+
+    def taken_from(self, key: Key) -> KeyRequest:
+        """The request with the members that it takes from another key. Raises for a grant that
+        would be refused today."""
+        found: dict[str, Any] = {name: getattr(key, name) for name in self.copied}
+        if "grants" in found:
+            found["grants"] = parse_grants([grant.shown() for grant in key.grants])
+        return msgspec.structs.replace(self, **found, copied=())
 
 
 def new_key(
@@ -87,6 +108,8 @@ def new_key(
     limits: KeyLimits = NO_LIMITS,
     by: Actor = "gateway",
     pseudonym_domain: str = "",
+    rotate: RotationSchedule | None = None,
+    managed_by: str = "",
 ) -> tuple[Key, str]:
     """Key to store, and its token, which is shown once. `life` is in seconds."""
     key_id, token = new_token()
@@ -106,6 +129,8 @@ def new_key(
         changed_from=operator_of(by),
         expires_at=now + life,
         pseudonym_domain=pseudonym_domain,
+        rotate=rotate,
+        managed_by=managed_by,
     )
     return key, token
 
@@ -122,13 +147,16 @@ def parse_key_request(body: Any, terms: IssuanceTerms) -> KeyRequest:
         name=asked.name,
         purpose=asked.purpose,
         owner=asked.owner,
-        grants=parse_grants(asked.grants),
-        roles=parse_role_names(asked.roles),
+        grants=() if asked.grants is UNSET else parse_grants(asked.grants),
+        roles=() if asked.roles is UNSET else parse_role_names(asked.roles),
         limits=NO_LIMITS if asked.limits is UNSET else parse_limits(asked.limits),
         life=life,
         expires_at=expires_at,
         expiry_given=asked.expires_in is not UNSET or expires_at is not None,
         pseudonym_domain=_domain(asked.pseudonym_domain),
+        rotate=None if asked.rotate is UNSET else parse_rotate(asked.rotate, terms.max_overlap),
+        copy_of="" if asked.copy_of is UNSET else asked.copy_of,
+        copied=() if asked.copy_of is UNSET else _omitted(asked),
     )
     for member in ("name", "purpose", "owner"):
         _check_text(member, getattr(asked, member))
@@ -153,6 +181,8 @@ def key_from_request(
         limits=request.limits,
         by=by,
         pseudonym_domain=request.pseudonym_domain,
+        rotate=request.rotate,
+        managed_by=request.managed_by,
     )
     return msgspec.structs.replace(key, break_glass=request.break_glass), token
 
@@ -211,6 +241,10 @@ def _check_text(member: str, text: str) -> None:
         raise _invalid(f"{member}: 1 to {_MAX_TEXT} printable characters")
     if holds_token(text):
         raise _invalid(f"{member}: it holds a whole key, {HOLDS_KEY}")
+
+
+def _omitted(asked: NewKeyBody) -> tuple[str, ...]:
+    return tuple(name for name in _COPIED if getattr(asked, name) is UNSET)
 
 
 def _domain(asked: str | UnsetType) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from gateway.access.grants.grant import Grant, Problems, defects_in
 from gateway.access.keys.key_limits import LIMITS, NO_LIMITS, KeyLimits
 from gateway.access.keys.operator import Operator
+from gateway.access.keys.rotation_schedule import ROTATE, RotationSchedule
 from gateway.clock import Moment, format_time
 from gateway.json_members import about
 
@@ -48,6 +49,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     predecessor: str = ""
     # Domain of its pseudonyms; "" is that of its own lineage.
     pseudonym_domain: str = ""
+    # How often it is to be rotated; its successors inherit that.
+    rotate: RotationSchedule | None = None
+    # Its declaration, as `<set>/<name>`; "" for keys that none declares. Only declarations change
+    # it, and successors inherit it.
+    managed_by: str = ""
     # Its newest access review: when, by whom (a kid, or `cli:` and a user), and what was said.
     reviewed_at: float | None = None
     reviewed_by: str = ""
@@ -101,6 +107,13 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         """Domain of pseudonyms that it was made with; "" for that of its lineage."""
         return "" if ":" in self.pseudonym_domain else self.pseudonym_domain
 
+    @property
+    def rotate_by(self) -> float | None:
+        """When it is to be rotated; None without a schedule, and once it was."""
+        if self.rotate is None or self.drains_until is not None or self.revoked_at is not None:
+            return None
+        return self.created_at + self.rotate.every_seconds
+
     def throttled(self, now: float) -> bool:
         """Whether its limits are lowered for the time being."""
         return self.throttled_until is not None and now < self.throttled_until
@@ -122,6 +135,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             pseudonym_domain=self.shared_domain,
             reviewed_at=_moment(self.reviewed_at), reviewed_by=self.reviewed_by,
             break_glass=self.break_glass,
+            rotate=self.rotate, rotate_by=_moment(self.rotate_by),
+            managed_by=self.managed_by, revision=self.revision,
         )  # fmt: skip
 
 
@@ -155,6 +170,10 @@ class KeyAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
         ""
     )
     break_glass: Annotated[bool, about("Whether it was made for an emergency.")] = False
+    rotate: Annotated[RotationSchedule | None, ROTATE] = None
+    rotate_by: Annotated[Moment, about("When it is to be rotated, by its schedule.")] = ""
+    managed_by: Annotated[str, about("Its declaration, as `<set>/<name>`.")] = ""
+    revision: Annotated[int, about("Of its newest change; `ETag` has it, too.")] = 0
     unreadable: Annotated[str, about("Why this version cannot read it: it may do nothing.")] = ""
 
 

@@ -49,3 +49,25 @@ def config_option(command: _Command) -> _Command:
 def settings_options(command: _Command) -> _Command:
     """Add `--config` and `--data`; the command gets the `settings` that they give."""
     return config_option(_data_option(command))
+
+
+_every_option = click.option(
+    "--rotate-every", "every", help="How often its secret is to be replaced, such as 30d."
+)
+_overlap_option = click.option(
+    "--rotate-overlap", "overlap", help="How long the old secret works on then.  [default: 1h]"
+)
+
+
+def rotation_options(command: _Command) -> _Command:
+    """Add `--rotate-every` and `--rotate-overlap`; the command gets `rotate`, the members that were
+    given."""
+
+    @_every_option
+    @_overlap_option
+    @wraps(command)
+    def with_schedule(*, every: str | None, overlap: str | None, **given: Any) -> Any:
+        members = {"every": every, "overlap": overlap}
+        return command(rotate={k: v for k, v in members.items() if v is not None}, **given)
+
+    return with_schedule

@@ -24,10 +24,10 @@ reason_option = click.option("--reason", default="", help="Why; kept with the ke
 
 @click.command()
 @key_argument
-@click.option("--overlap", default="1h", show_default=True, help="How long both keys work.")
+@click.option("--overlap", help="How long both keys work.  [default: that of its schedule, or 1h]")
 @settings_options
 @json_option
-def rotate(key_id: str, overlap: str, settings: Settings, as_json: bool) -> None:
+def rotate(key_id: str, overlap: str | None, settings: Settings, as_json: bool) -> None:
     """Replace a key by a new one with the same rights, and print that; it is not shown again.
 
     The old key drains: it goes on for as long as the overlap, or until the new one is in use

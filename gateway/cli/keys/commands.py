@@ -17,7 +17,7 @@ from gateway.cli.base.key_folder import (
     role_option,
     run,
 )
-from gateway.cli.base.options import settings_options
+from gateway.cli.base.options import rotation_options, settings_options
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
 from gateway.cli.keys import break_glass as keys_break_glass
 from gateway.cli.keys import changes as keys_changes
@@ -70,6 +70,11 @@ for _command in (
 @click.option(
     "--pseudonym-domain", "domain", help="Keys with the same name of a domain share pseudonyms."
 )
+@rotation_options
+@click.option(
+    "--copy-of",
+    help="Id of a key whose grants, roles, limits and rotation it gets where none are given.",
+)
 @json_option
 def create(
     settings: Settings,
@@ -81,6 +86,8 @@ def create(
     limits: tuple[str, ...],
     expires: str | None,
     domain: str | None,
+    rotate: dict[str, str],
+    copy_of: str | None,
     as_json: bool,
 ) -> None:
     """Make a key and print it; it is not shown again."""
@@ -91,11 +98,14 @@ def create(
     require_output()
     body = {
         "name": name, "purpose": purpose, "owner": _user() if owner is None else owner,
-        "grants": list(map(decode_grant_text, grants)), "roles": list(roles),
-        "limits": parse_limit_texts(limits).public(),
         # An empty text comes from an empty variable; it does not ask for the default.
         **({} if expires is None else {"expires_in": expires}),
         **({} if domain is None else {"pseudonym_domain": domain}),
+        **({"grants": list(map(decode_grant_text, grants))} if grants else {}),
+        **({"roles": list(roles)} if roles else {}),
+        **({"limits": parse_limit_texts(limits).public()} if limits else {}),
+        **({"rotate": rotate} if rotate else {}),
+        **({} if copy_of is None else {"copy_of": copy_of}),
     }  # fmt: skip
     request = parse_key_request(body, settings.keys)
     issued = administer(settings, lambda admin: admin.create(request), make=True, change=True)
@@ -106,7 +116,7 @@ def create(
         else:
             about = f"id {key.id}, owner {key.owner}, expires {shown.expires_at}"
             say(token, f"({about}; not shown again)")
-    if not grants and not roles:
+    if not key.grants and not key.roles:
         say("note: without --grant or --role this key is allowed nothing", err=True)
 
 

@@ -41,7 +41,13 @@ class RevocationBody(ReasonBody, frozen=True):
 class OverlapBody(Body, frozen=True):
     """Overlap of a rotated key with its successor. The duration is parsed elsewhere."""
 
-    overlap: Annotated[Duration, about("How long the old key works on.")] = "1h"
+    overlap: (
+        Annotated[
+            Duration,
+            about("How long the old key works on; else that of its schedule, or an hour."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class QuestionBody(Body, frozen=True):

@@ -98,6 +98,10 @@ CREATED: list[dict[str, Any]] = [
     {"roles": ["Auditor"]},
     {"roles": [f"role-{number}" for number in range(17)]},
     {"limits": {"events_per_secnd": 1}},
+    {"rotate": {"every": "30d", "overlap": "1d"}},
+    {"rotate": {"every": "soon"}},
+    {"rotate": {"overlap": "1d"}},
+    {"copy_of": "0" * 12},
     {"limits": {"events_per_second": 10**16}},
     {"expires_in": "soon", "roles": ["auditr"]},
 ]
@@ -116,6 +120,9 @@ def options_of(body: dict[str, Any]) -> list[str]:
         options += ["--role", role]
     for name, value in body.get("limits", {}).items():
         options += ["--limit", f"{name}={value}"]
+    for name, value in body.get("rotate", {}).items():
+        options += [f"--rotate-{name}", value]
+    options += ["--copy-of", body["copy_of"]] if "copy_of" in body else []
     return options + (["--expires", body["expires_in"]] if "expires_in" in body else [])
 
 

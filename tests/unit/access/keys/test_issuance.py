@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import to_builtins
 
@@ -11,6 +12,8 @@ from gateway.access.credentials.token import digest, key_id_of
 from gateway.access.grants.grant import parse_grant
 from gateway.access.keys.issuance import check_life, key_from_request, new_key, parse_key_request
 from gateway.access.keys.key import Key
+from gateway.access.keys.key_limits import NO_LIMITS
+from gateway.access.keys.stored_grant import read_grant
 from gateway.errors import InvalidRequest
 from gateway.settings.declarations import KeySettings
 
@@ -160,6 +163,33 @@ def test_limits_of_its_own_stay_with_the_key() -> None:
     limits = {"events_per_second": 10, "concurrent_streams": 0}
     assert to_builtins(asked({**LEAST, "limits": limits})[0].public(NOW))["limits"] == limits
     assert "limits" not in to_builtins(asked({**LEAST, "limits": {}})[0].public(NOW))
+
+
+def test_a_copy_takes_what_the_request_does_not_name_and_nothing_else() -> None:
+    schedule = {"every": "30d", "overlap": "1d"}
+    body = {**LEAST, "name": "first", "grants": [GRANT], "roles": ["auditor"], "rotate": schedule,
+            "limits": {"events_per_second": 10}, "pseudonym_domain": "siem"}  # fmt: skip
+    original, _ = asked(body)
+    copied = {**LEAST, "copy_of": original.id}
+
+    def members(body: Any) -> tuple[Any, ...]:
+        request = parse_key_request(body, TERMS).taken_from(original)
+        key, _ = key_from_request(request, now=NOW, max_life=TERMS.max_life, pepper=PEPPER)
+        return key.name, key.grants, key.roles, key.limits, key.rotate, key.pseudonym_domain
+
+    taken = original.grants, original.roles, original.limits, original.rotate
+    assert members(copied) == ("siem", *taken, "")
+    none = {"grants": [], "roles": [], "limits": {}, "rotate": None}
+    assert members({**copied, **none}) == ("siem", (), (), NO_LIMITS, None, "")
+
+
+def test_a_copy_is_refused_for_a_grant_that_would_be_refused_today() -> None:
+    original, _ = asked(LEAST)
+    stored = read_grant(b'{"actions":["stream"],"categories":["auth"],"tenants":[]}')
+    original = msgspec.structs.replace(original, grants=(stored,))
+    request = parse_key_request({**LEAST, "copy_of": original.id}, TERMS)
+    with pytest.raises(InvalidRequest, match="tenants"):
+        request.taken_from(original)
 
 
 def test_text_of_people_may_be_in_any_script() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from aiohttp import web
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from gateway.access.administration.administration import IssuedKey
 from gateway.access.keys.issuance import parse_key_request
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_lookup import known_key
+from gateway.http.keys.precondition import etag
 from gateway.http.query.bodies import OverlapBody, ReasonBody, ReviewedBody, RevocationBody
 from gateway.http.query.query import parse_usage
 from gateway.http.request.admission import Admission
@@ -37,7 +38,7 @@ async def show(request: web.Request, context: Context, admission: Admission) -> 
         last_used=await last_use(context, admission, key.id),
     )
     await admission.recheck()
-    return json_response(shown)
+    return json_response(shown, headers={"ETag": etag(key)})
 
 
 async def usage(request: web.Request, context: Context, admission: Admission) -> web.Response:
@@ -88,7 +89,8 @@ async def rotate(request: web.Request, context: Context, admission: Admission) -
     """`POST /v1/keys/{id}/rotate`: 201 with the successor; the old key drains."""
     administration = administration_by(context, admission)
     body = await optional_body(request, OverlapBody)
-    issued = await administration.rotate(request.match_info["id"], body.overlap)
+    overlap = None if body.overlap is UNSET else body.overlap
+    issued = await administration.rotate(request.match_info["id"], overlap)
     return await _shown_once(context, issued)
 
 
