@@ -39,6 +39,10 @@ OWN_COPIES: Copies = {
     "data.created_by": ("actor.id", "actor.key_id", *_KEY_IDS),
     "data.operator": ("actor.id",),
     "data.command_line": ("actor.id",),
+    "data.destination": ("targets.urn",),
+    "data.consumer": ("targets.urn",),
+    # The id of a finding names whom it is about.
+    "data.finding": ("source.ip", "actor.id", *_KEY_IDS),
 }
 
 

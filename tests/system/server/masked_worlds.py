@@ -70,7 +70,7 @@ KEYS: dict[str, list[dict[str, Any]]] = {
                  {"categories": ["auth.login"], "effect": "deny", "min_severity": 5}],
     "administrator": [{"actions": ["pull", "keys.admin", "usage.read"],
                        "fields": {"mask": list(HIDDEN), "drop": list(GONE)}}],
-    "watcher": [{"actions": ["pull"], "categories": ["gateway.**"],
+    "watcher": [{"categories": ["gateway.**"],
                  "fields": {"mask": ["actor", "source", "targets"]}}],
     # What is pseudonymized differs between the worlds, and nothing else does.
     "named": [{"fields": {"pseudonymize": list(HIDDEN[:7]), "mask": list(HIDDEN[7:]),
@@ -78,7 +78,7 @@ KEYS: dict[str, list[dict[str, Any]]] = {
     "named administrator": [{"actions": ["pull", "keys.admin", "usage.read"],
                              "fields": {"pseudonymize": list(HIDDEN[:7]),
                                         "mask": list(HIDDEN[7:]), "drop": list(GONE)}}],
-    "named watcher": [{"actions": ["pull"], "categories": ["gateway.**"],
+    "named watcher": [{"categories": ["gateway.**"],
                        "fields": {"pseudonymize": ["actor", "source", "targets"]}}],
     "clear watcher": [{"actions": ["pull"], "categories": ["gateway.**"]}],
     "clear": [{}],
@@ -135,6 +135,8 @@ def record_of(world: str, number: int, key_id: str) -> Draft:
             "client": MARK + world, "clients": [MARK, world], "networks": [MARK + world],
             "claimed": [key_id], "about": [f"key:{key_id}"], "name": MARK + world,
             "whose": [{"key": key_id, "address": MARK + world}],
+            "finding": f"denials-{key_id}-1", "destination": MARK + world,
+            "consumer": MARK + world,
         },
     )  # fmt: skip
 
@@ -201,11 +203,15 @@ class Worlds:
         for number in range(COUNT):
             await self.append(number)
         for number in range(6):
-            for world, context in self.contexts.items():
-                await context.writer.append([record_of(world, number, self.key_id(USED[world]))])
+            await self.append_record(number)
 
     def key_id(self, name: str) -> str:
         return self.keys[name].split("_")[1]
+
+    async def append_record(self, number: int) -> None:
+        """One of the gateway's own records more, in each world."""
+        for world, context in self.contexts.items():
+            await context.writer.append([record_of(world, number, self.key_id(USED[world]))])
 
     async def append(self, number: int) -> None:
         """One event more, in each world."""
@@ -225,9 +231,11 @@ class Worlds:
         raise AssertionError(f"the logs do not come to rest alike: {heads}")
 
     async def publish(self, numbers: range) -> None:
-        """Events for live streams, each alone on its way; then all streams are ended."""
+        """Events and records for live streams, each alone; then all streams are ended."""
         for number in numbers:
             await self.append(number)
+            await self._delivered()
+            await self.append_record(number)
             await self._delivered()
         for context in self.contexts.values():
             for subscription in list(context.hub.subscriptions):

@@ -35,6 +35,7 @@ from masked_worlds import (
 from masked_worlds import request as http
 
 from gateway.formats.names import FORMAT_NAMES
+from gateway.http.query.counts import COUNTS
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.slow
@@ -93,7 +94,9 @@ guesses = st.sampled_from(GUESSES)
 hidden = st.sampled_from(
     ["actor.id", "actor.name", "source.ip", "source.user_agent", "request.trace_id", "reason",
      "data.secret", "data.deep.inner", "data.card", "data.card.number", "targets[0].urn",
-     "targets[1].name", 'data["card"]["cvv"]', "string(data.secret)", "masked[0]"]
+     "targets[1].name", 'data["card"]["cvv"]', "string(data.secret)", "masked[0]",
+     "data.address", "data.whose[0].address", "data.clients[0]", "data.finding", "data.networks[0]",
+     "data.claimed[0]", "data.destination"]
 )  # fmt: skip
 shown = st.sampled_from(["data.n > 20", 'outcome == "denied"', "severity < 4", "true", "false"])
 
@@ -164,7 +167,8 @@ words = st.builds(
 texts = st.lists(words, min_size=1, max_size=3).map(" ".join)
 within = st.sampled_from(
     ["actor", "actor.name", "data", "data.secret", "data.deep", "targets.urn", "reason", "action",
-     "source.ip,request", "data.n,actor.id", "data.card"]
+     "source.ip,request", "data.n,actor.id", "data.card", "data.whose", "data.address,data.clients",
+     "data.finding,data.about,data.destination"]
 )  # fmt: skip
 
 
@@ -215,6 +219,49 @@ def test_pages_are_alike(
     note(str(answer[9:12]))
     one, other = reads.values()
     assert one == other, "what is asked of the store tells nothing, either"
+
+
+@settings(max_examples=examples(120))
+@given(
+    parameters(),
+    st.sampled_from(READERS),
+    st.sampled_from(["", "actor", "actor,outcome", "category"]),
+    st.sampled_from(["auto", "1s", "1h"]),
+)
+def test_counts_are_alike(
+    worlds: Worlds,
+    reads: dict[str, list[Any]],
+    params: list[tuple[str, str]],
+    reader: str,
+    by: str,
+    step: str,
+) -> None:
+    for made in reads.values():
+        made.clear()
+    params = [one for one in params if one[0] in COUNTS]
+    params += [("step", step), *([("by", by)] if by else [])]
+    answer = alike(worlds, http("GET", "/v1/counts?" + urlencode(params), worlds.keys[reader]))
+    note(str(answer[9:12]))
+    one, other = reads.values()
+    assert one == other, "what is asked of the store tells nothing, either"
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_counts_of_guesses_are_alike(
+    worlds: Worlds, reads: dict[str, list[Any]], reader: str
+) -> None:
+    asked: list[dict[str, str]] = [
+        {"actor": "alice"}, {"resource": "k8s:prod/a"}, {"text": "alice"}, {"text": "-alice"},
+        {"text": MARK, "text_in": "data"}, {"filter": 'actor.id == "alice"'}, {"by": "actor"},
+        {"filter": f'data.address == "{MARK}first"'}, {"filter": "has(reason)"},
+    ]  # fmt: skip
+    for params in asked:
+        for made in reads.values():
+            made.clear()
+        target = "/v1/counts?" + urlencode({**params, "since": "1h"})
+        alike(worlds, http("GET", target, worlds.keys[reader]))
+        one, other = reads.values()
+        assert one == other, params
 
 
 @settings(max_examples=examples(250))
@@ -349,8 +396,13 @@ def test_live_streams_are_alike_and_like_those_from_the_log(worlds: Worlds) -> N
             for one in asked
         ]
         heads = [[sock.recv(1 << 16) for sock in both] for both in streams]
-        page = alike(worlds, http("GET", "/v1/events?limit=9999", worlds.keys["dropped"]))
-        before = _numbers(page)
+        before = [
+            number
+            for reader in ("dropped", "watcher")
+            for number in _numbers(
+                alike(worlds, http("GET", "/v1/events?limit=9999", worlds.keys[reader]))
+            )
+        ]
         worlds.run(worlds.publish(range(COUNT, COUNT + 12)))
         for one, both, head in zip(asked, streams, heads, strict=True):
             answers = list(map(finish, both, head))
@@ -369,7 +421,7 @@ def _stream(worlds: Worlds, reader: str, way: str, params: dict[str, str], begin
 
 
 def _numbers(answer: bytes) -> list[bytes]:
-    return re.findall(rb'"id":"event-(\d+)"', answer)
+    return re.findall(rb'"id":"event-([\w-]+)"', answer)
 
 
 def test_without_masks_the_worlds_would_differ(worlds: Worlds) -> None:

@@ -387,8 +387,9 @@ COPIED: dict[str, Any] = {
     "whose": [{"key": "k", "address": "192.0.2.7"}], "key": "k", "name": "siem", "role": "r",
     "about": ["key:k"], "claimed": ["k"], "predecessor": "k", "successor": "k",
     "keys": ["k"], "created_by": "k", "operator": "cli:ada", "command_line": {"user": "ada"},
+    "finding": "denials-k-1", "destination": "siem", "consumer": "siem",
 }  # fmt: skip
-OPERATORS = {"operator", "command_line", "created_by"}
+OPERATORS = {"operator", "command_line", "created_by", "finding"}
 KEY_COPIES = {
     "key",
     "name",
@@ -399,7 +400,9 @@ KEY_COPIES = {
     "successor",
     "keys",
     "created_by",
+    "finding",
 }
+NAMED = {"destination", "consumer"}
 
 
 def own_record() -> Event:
@@ -422,9 +425,11 @@ def test_every_copy_that_is_known_is_tried_here() -> None:
 @pytest.mark.parametrize(
     ("path", "gone"),
     [
-        ("source.ip", {"address", "networks"}), ("source.user_agent", {"client", "clients"}),
-        ("source", {"address", "networks", "client", "clients"}), ("source.port", set()),
-        ("targets.urn", KEY_COPIES), ("targets.id", KEY_COPIES), ("targets", KEY_COPIES),
+        ("source.ip", {"address", "networks", "finding"}),
+        ("source.user_agent", {"client", "clients"}),
+        ("source", {"address", "networks", "client", "clients", "finding"}), ("source.port", set()),
+        ("targets.urn", KEY_COPIES | NAMED), ("targets.id", KEY_COPIES),
+        ("targets", KEY_COPIES | NAMED),
         ("targets.name", {"name"}), ("actor.id", OPERATORS), ("actor", OPERATORS),
         ("reason", set()),
     ],
