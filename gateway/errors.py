@@ -117,6 +117,13 @@ class ChangedMeanwhile(Conflict):
     """409: what the request was decided by has changed; decided anew, it may succeed."""
 
 
+class CannotDecide(Conflict):
+    """409: what is there cannot be read, so that nothing can be decided by it."""
+
+    code = "undecided"
+    exit_code = 7
+
+
 class InUse(Conflict):
     """409: somebody else has it now; try again after `retry_after` whole seconds."""
 

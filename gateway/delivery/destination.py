@@ -14,7 +14,8 @@ from gateway.errors import Conflict
 
 # `failing` is derived from the last attempts, and not stored.
 State = Literal["active", "paused", "disabled"]
-ManagedBy = Literal["http", "config"]
+# `http` for calls and the command line, `config`, or its declaration as `<set>/<name>`.
+ManagedBy = str
 # Reasons for which the gateway itself disables one.
 KEY_REVOKED, KEY_EXPIRED, KEY_SUSPENDED = "key_revoked", "key_expired", "key_suspended"
 # Ends of replays beside these.
@@ -72,6 +73,10 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     created_at: float
     created_by: str = ""
     managed_by: ManagedBy = "http"
+    # Digest of the declared members as they were applied last, and the newest change of them.
+    declared: str = ""
+    changed_by: str = ""
+    changed_at: float = 0.0
     replay: Replay | None = None
     # Version of all destinations when it was changed last.
     revision: int = 0

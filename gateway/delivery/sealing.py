@@ -20,7 +20,7 @@ def seal(value: str, destination: str, name: str, pepper: Pepper, now: float) ->
         pepper=pepper.id,
         sealed=seal_bytes(value.encode(), pepper.secret, _FOR_SEALING, place),
         set_at=now,
-        fingerprint=_fingerprint(value, pepper.secret),
+        fingerprint=fingerprint_of(value, pepper.secret),
     )
 
 
@@ -70,7 +70,8 @@ def _place(destination: str, name: str) -> bytes:
     return f"{destination}/{name}".encode()
 
 
-def _fingerprint(value: str, pepper: bytes) -> str:
+def fingerprint_of(value: str, pepper: bytes) -> str:
+    """What tells values apart, and reveals nothing of them."""
     import hashlib
     import hmac
 

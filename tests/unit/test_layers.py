@@ -82,6 +82,7 @@ ALLOWED = {
         "filters formats access/credentials access/grants access/keys access/administration log "
         "ingest streaming/consumers delivery/outlets"
     ),
+    "declarations": ("filters access/grants access/keys access/policy oversight/review delivery"),
     "delivery/running": (
         "wire access/credentials access/keys access/usage access/policy access/limits access log "
         "streaming/live streaming/consumers streaming oversight/access_log oversight/detection "
@@ -155,13 +156,14 @@ ALLOWED = {
         "looking oversight/detection oversight/review oversight/inventory http/response http/query "
         "http/request http/openapi"
     ),
+    "http/declarations": "declarations http/openapi",
     "http/routes": (
         "filters formats wire access/credentials access/grants access/keys access/usage "
         "access/policy access/limits access/administration log looking ingest streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection "
         "oversight/review delivery http/response http/connection http/query http/request "
         "http/exports http/pages http/intake http/receivers http/openapi http/console "
-        "http/health http/keys fleet"
+        "http/health http/keys http/declarations fleet"
     ),
     "http/metrics": (
         "wire looking oversight/detection oversight delivery/running http/response http/connection "
@@ -294,7 +296,7 @@ PURE_PACKAGES = (
     "access/administration", "delivery", "log", "looking", "ingest", "ingest/otlp",
     "ingest/mapping",
     "ingest/sources/readers", "ingest/sources/vendors", "ingest/sources", "ingest/protocols",
-    "streaming/consumers",
+    "streaming/consumers", "declarations",
     "oversight/access_log", "oversight/detection", "oversight", "oversight/review",
     "oversight/inventory",
     "delivery/connect", "delivery/files", "delivery/outlets", "client/protocol",

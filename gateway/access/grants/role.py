@@ -35,6 +35,13 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     grants: tuple[Grant, ...] = ()
     builtin: bool = False
+    # Its declaration, as `<set>/<name>`, and the digest of what was applied last; "" for roles that
+    # none declares.
+    managed_by: str = ""
+    declared: str = ""
+    # Who changed it last, and when; unknown for roles from before that was stored.
+    changed_by: str = ""
+    changed_at: float = 0.0
 
     @property
     def unreadable(self) -> str:
@@ -43,7 +50,9 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
     def public(self) -> RoleAnswer:
         shown, problems = tuple([grant.shown() for grant in self.grants]), defects_in(self.grants)
-        return RoleAnswer(self.name, self.description, shown, self.builtin, problems)
+        return RoleAnswer(
+            self.name, self.description, shown, self.builtin, problems, self.managed_by
+        )
 
 
 class RoleAnswer(msgspec.Struct, omit_defaults=True):
@@ -54,6 +63,7 @@ class RoleAnswer(msgspec.Struct, omit_defaults=True):
     grants: tuple[Grant, ...]
     builtin: bool
     problems: list[dict[str, str]] = []
+    managed_by: Annotated[str, about("Its declaration, as `<set>/<name>`.")] = ""
 
 
 def _builtin(name: str, description: str, *grants: dict[str, Any]) -> Role:

@@ -54,6 +54,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     # Its declaration, as `<set>/<name>`; "" for keys that none declares. Only declarations change
     # it, and successors inherit it.
     managed_by: str = ""
+    # Digest of the declared members as they were applied last.
+    declared: str = ""
     # Its newest access review: when, by whom (a kid, or `cli:` and a user), and what was said.
     reviewed_at: float | None = None
     reviewed_by: str = ""

@@ -87,6 +87,7 @@ def read_key(key_id: str, document: bytes, digest: bytes, revision: int) -> Key:
             created_by=_text(known.get("created_by")),
             predecessor=_text(known.get("predecessor")),
             successor=_text(known.get("successor")),
+            managed_by=_text(known.get("managed_by")),
         )
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from gateway.formats.cloudevents import BATCH_TYPE, EVENT_TYPE
 from gateway.formats.csv import CSV_TYPE
 from gateway.http.console.routes import CONSOLE_ROUTES
+from gateway.http.declarations.routes import DECLARATION_ROUTES
 from gateway.http.health.routes import HEALTH_ROUTES
 from gateway.http.keys.routes import KEY_ROUTES
 from gateway.http.openapi.parts import (
@@ -358,6 +359,7 @@ ROUTES: tuple[Route, ...] = (
           {200: says("Whether there was one: 1 or 0.", named("DeletedDeadLetters"))},
           problems=(404,), tag="delivery"),
     *KEY_ROUTES,
+    *DECLARATION_ROUTES,
     *HEALTH_ROUTES,
     *CONSOLE_ROUTES,
     *ROUTES_OF_SENDERS,

@@ -326,7 +326,7 @@ async def deliver(ask: Asked) -> None:
 
 async def test_every_success_is_what_the_document_says_of_it(gateway: Gateway) -> None:
     ask = Asked(gateway)
-    for name in ("index", "healthz", "readyz", "metrics", "openapi", "status"):
+    for name in ("index", "healthz", "readyz", "metrics", "openapi", "status", "declarationSchema"):
         await ask(name, 200)
     await ask("metrics", 200, headers={"Accept": "application/openmetrics-text"})
     await stream_events(ask)

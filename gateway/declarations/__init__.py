@@ -1,0 +1,1 @@
+"""Declared sets of roles, keys and destinations: files, plans, and their application."""

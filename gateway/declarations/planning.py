@@ -1,0 +1,327 @@
+"""Planning: from a declared set and what is there to the changes between them. Pure, in steps."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway.access.grants.grant import Grant
+from gateway.access.grants.role import Role, grants_of_roles
+from gateway.access.keys.key import Key
+from gateway.access.keys.key_limits import KeyLimits, exceeded, inherited
+from gateway.access.keys.lifecycle import is_living
+from gateway.access.policy.decision import effective_grants
+from gateway.clock import format_time
+from gateway.declarations.comparison import (
+    changed_members,
+    digest_of,
+    life_of,
+    members_of_key,
+    members_of_role,
+)
+from gateway.declarations.plan import (
+    DeclarationPlan,
+    Drift,
+    PlannedChange,
+    digest_of_plan,
+    in_order,
+)
+from gateway.declarations.planned_destinations import KnownDestinations, plan_destinations
+from gateway.declarations.wanted import WantedKey, WantedSet
+from gateway.declarations.wording import differences, widens
+from gateway.errors import CannotDecide, Conflict
+
+_MOST_NAMED = 20
+Steps = Generator[None, None, None]
+
+
+class StoredState(msgspec.Struct, frozen=True, kw_only=True):
+    """What is there: stored roles, all keys, destinations, at a time. `limits` are those that keys
+    of the caller inherit."""
+
+    roles: Mapping[str, Role]
+    keys: Sequence[Key]
+    destinations: KnownDestinations
+    now: float
+    limits: KeyLimits
+
+
+def plan_of(
+    wanted: WantedSet, there: StoredState, *, prune: bool
+) -> Generator[None, None, DeclarationPlan]:
+    """The plan, in steps. Raises `Conflict` for names that others have, `CannotDecide` for objects
+    that this version cannot read."""
+    planning = _Planning(wanted, there, prune)
+    yield from planning.look()
+    yield from planning.plan_roles()
+    yield from planning.plan_keys()
+    yield from planning.plan_holders()
+    acts, changes = plan_destinations(wanted, there.destinations, there.keys, there.now, prune)
+    changes = in_order([*planning.changes, *changes])
+    yield
+    return DeclarationPlan(
+        set=wanted.name, prune=prune, changes=changes,
+        digest=digest_of_plan(wanted.name, prune, changes, planning.seen()),
+        roles=planning.roles, deleted_roles=planning.deleted, keys=planning.keys,
+        revoked=planning.revoked, made=planning.made, destinations=acts,
+        narrowed=frozenset(planning.narrowed), ended=frozenset(planning.ended),
+    )  # fmt: skip
+
+
+class _Planning:
+    """The plan while it is made."""
+
+    def __init__(self, wanted: WantedSet, there: StoredState, prune: bool) -> None:
+        self.wanted, self.there, self.prune = wanted, there, prune
+        self.changes: list[PlannedChange] = []
+        self.roles: list[Role] = []
+        self.deleted: list[str] = []
+        self.keys: list[tuple[Key, Key]] = []
+        self.revoked: list[Key] = []
+        self.made: list[str] = []
+        self.narrowed: set[str] = set()
+        self.ended: set[str] = set()
+        # Keys of the set by their owner, and living keys by their roles.
+        self._managed: defaultdict[str, list[Key]] = defaultdict(list)
+        self._having: defaultdict[str, list[Key]] = defaultdict(list)
+        self._before: dict[str, tuple[Grant, ...]] = {}
+        self._after: dict[str, tuple[Grant, ...]] = {}
+
+    def look(self) -> Steps:
+        """Sort what is there, and refuse what cannot be planned."""
+        prefix, now = self.wanted.owner(""), self.there.now
+        for number, key in enumerate(self.there.keys):
+            if number % 100 == 0:
+                yield
+            if key.managed_by.startswith(prefix):
+                if key.unreadable:
+                    raise CannotDecide(_unreadable("key", key.id, key.unreadable))
+                self._managed[key.managed_by].append(key)
+            if is_living(key, now):
+                for name in key.roles:
+                    self._having[name].append(key)
+        for keys in self._managed.values():
+            keys.sort(key=lambda one: (one.created_at, one.id))
+        taken = []
+        for name in self.wanted.roles:
+            known = self.there.roles.get(name)
+            if known is not None and known.unreadable:
+                raise CannotDecide(_unreadable("role", name, known.unreadable))
+            if known is not None and known.managed_by != self.wanted.owner(name):
+                taken.append(f"roles.{name}")
+        if taken:
+            raise Conflict(
+                f"{', '.join(taken)}: there is such a role, and this set has not made it; take "
+                "another name, or delete it first",
+                code="name_taken", path=taken[0],
+            )  # fmt: skip
+        roles = {**self.there.roles, **self.wanted.roles}
+        self._before = grants_of_roles(self.there.roles)
+        self._after = grants_of_roles(roles)
+
+    # Roles
+
+    def plan_roles(self) -> Steps:
+        for name, role in self.wanted.roles.items():
+            yield
+            self._plan_role(name, role, self.there.roles.get(name))
+        for name, known in self.there.roles.items():
+            if known.managed_by == self.wanted.owner(name) and name not in self.wanted.roles:
+                yield
+                self._plan_undeclared_role(name, known)
+
+    def _plan_role(self, name: str, role: Role, known: Role | None) -> None:
+        after = members_of_role(role)
+        owner = self.wanted.owner(name)
+        made = replace(role, managed_by=owner, declared=digest_of(after))
+        if known is None:
+            new, _ = differences((), role.grants)
+            self._add("+", "role", name, newly=new)
+            self.roles.append(made)
+            return
+        before = members_of_role(known)
+        if before == after:
+            self._add("=", "role", name)
+            return
+        new, lost = differences(known.grants, role.grants)
+        having = self._having.get(name, [])
+        self._add(
+            "~", "role", name, newly=new, no_more=lost, members=changed_members(before, after),
+            widens=bool(having) and widens(known.grants, role.grants),
+            drift=_drift(known.declared, before, known.changed_by, known.changed_at),
+            holders=[key.id for key in having[:_MOST_NAMED]], holders_count=len(having),
+        )  # fmt: skip
+        self.roles.append(made)
+
+    def _plan_undeclared_role(self, name: str, known: Role) -> None:
+        if not self.prune:
+            self._add("!", "role", name, reason="not declared any more; --prune deletes it")
+            return
+        _, lost = differences(known.grants, ())
+        self._add("-", "role", name, no_more=lost)
+        self.deleted.append(name)
+        del self._after[name]
+
+    # Keys
+
+    def plan_keys(self) -> Steps:
+        for name, wanted in self.wanted.keys.items():
+            yield
+            keys = self._managed.get(self.wanted.owner(name), [])
+            living = [key for key in keys if is_living(key, self.there.now)]
+            if not living:
+                self._plan_new_key(name, wanted, keys[-1] if keys else None)
+            for key in living:
+                yield
+                self._plan_key(name, wanted, key)
+        known = {self.wanted.owner(name) for name in self.wanted.keys}
+        for owner in sorted(self._managed.keys() - known):
+            for key in self._managed[owner]:
+                if is_living(key, self.there.now):
+                    yield
+                    self._plan_undeclared_key(owner.partition("/")[2], key)
+
+    def _plan_new_key(self, name: str, wanted: WantedKey, ended: Key | None) -> None:
+        request = wanted.request
+        grants = self._effective(request.grants, request.roles)
+        new, _ = differences((), grants)
+        reason = "" if ended is None else _why_ended(ended)
+        self._add(
+            "+" if ended is None else "↻", "key", name,
+            id="" if ended is None else ended.id, newly=new, widens=bool(new), reason=reason,
+        )  # fmt: skip
+        self.made.append(name)
+
+    def _plan_key(self, name: str, wanted: WantedKey, key: Key) -> None:
+        changed = self._as_wanted(name, wanted, key)
+        before, after = members_of_key(key), members_of_key(changed)
+        if before == after:
+            self._add("=", "key", name, id=key.id)
+            return
+        if changed.expires_at <= self.there.now:
+            raise Conflict(
+                f"keys.{name}.expires_in: the key {key.id} was made at "
+                f"{format_time(key.created_at)} and would have ended by now; declare a longer "
+                "life, or rotate it first",
+                code="would_have_expired", path=f"keys.{name}.expires_in",
+            )  # fmt: skip
+        old = effective_grants(key, self._before)
+        new = effective_grants(changed, self._after)
+        newly, lost = differences(old, new)
+        longer = life_of(changed) > life_of(key)
+        weaker = exceeded(key.limits, changed.limits) is not None
+        self._add(
+            "~", "key", name, id=key.id, newly=newly, no_more=lost,
+            members=changed_members(before, after), widens=widens(old, new) or longer or weaker,
+            drift=_drift(key.declared, before, key.changed_by, key.changed_at),
+        )  # fmt: skip
+        self.keys.append((key, replace(changed, declared=digest_of(after))))
+        if widens(new, old):
+            self.narrowed.add(key.id)
+
+    def _as_wanted(self, name: str, wanted: WantedKey, key: Key) -> Key:
+        request = wanted.request
+        if request.pseudonym_domain != key.shared_domain:
+            raise Conflict(
+                f"keys.{name}.pseudonym_domain: it stays as the key was made; declare another key",
+                code="domain_stays", path=f"keys.{name}.pseudonym_domain",
+            )  # fmt: skip
+        return replace(
+            key, name=request.name, purpose=request.purpose, owner=request.owner,
+            grants=request.grants, roles=request.roles, rotate=request.rotate,
+            limits=inherited(self.there.limits, request.limits),
+            expires_at=key.created_at + request.life if wanted.life else key.expires_at,
+        )  # fmt: skip
+
+    def _plan_undeclared_key(self, name: str, key: Key) -> None:
+        if not self.prune:
+            self._add(
+                "!", "key", name, id=key.id, reason="not declared any more; --prune revokes it"
+            )
+            return
+        _, lost = differences(effective_grants(key, self._before), ())
+        self._add("-", "key", name, id=key.id, no_more=lost)
+        self.revoked.append(key)
+        self.ended.add(key.id)
+
+    # Keys that have roles of the set
+
+    def plan_holders(self) -> Steps:
+        """Find which keys narrow as their roles do, and refuse to take a role from keys of
+        others."""
+        ending = {key.id for key in self.revoked}
+        after = {changed.id: changed for _, changed in self.keys}
+        for name in self.deleted:
+            left = [
+                key.id for key in self._having.get(name, ())
+                if key.id not in ending and name in after.get(key.id, key).roles
+            ]  # fmt: skip
+            if left:
+                raise Conflict(
+                    f"roles.{name} is not declared any more, and keys that are not of this set "
+                    f"have it: {', '.join(left[:_MOST_NAMED])}; take it out of them first",
+                    code="role_in_use", path=f"roles.{name}",
+                )  # fmt: skip
+        for role in self.roles:
+            for key in self._having.get(role.name, ()):
+                if key.id not in after:
+                    yield
+                    old = effective_grants(key, self._before)
+                    if widens(effective_grants(key, self._after), old):
+                        self.narrowed.add(key.id)
+
+    def seen(self) -> dict[str, str]:
+        """Revisions of what the plan was made from."""
+        keys = {
+            key.id: str(key.revision)
+            for key in (*_all(self._managed), *_all(self._having))
+            if key.managed_by.startswith(self.wanted.owner("")) or self._concerned(key)
+        }
+        roles = {
+            f"role:{name}": f"{role.changed_at}:{digest_of(members_of_role(role))}"
+            for name, role in self.there.roles.items()
+            if name in self.wanted.roles or role.managed_by == self.wanted.owner(name)
+        }
+        return keys | roles | self.there.destinations.revisions(self.wanted)
+
+    def _concerned(self, key: Key) -> bool:
+        changing = {role.name for role in self.roles} | set(self.deleted)
+        return not changing.isdisjoint(key.roles)
+
+    def _effective(self, grants: tuple[Grant, ...], roles: tuple[str, ...]) -> tuple[Grant, ...]:
+        """Grants of a key to be made."""
+        found = {name: self._after.get(name, ()) for name in roles}
+        return (*grants, *(grant for one in found.values() for grant in one))
+
+    def _add(self, mark: Any, kind: Any, name: str, **members: Any) -> None:
+        self.changes.append(PlannedChange(mark=mark, kind=kind, name=name, **members))
+
+
+def _all(groups: Mapping[str, list[Key]]) -> list[Key]:
+    return [key for group in groups.values() for key in group]
+
+
+def _drift(declared: str, members: dict[str, Any], by: str, at: float) -> Drift | None:
+    """Who changed an object since it was declared, if somebody did."""
+    if not declared or declared == digest_of(members):
+        return None
+    return Drift(by=by, at=format_time(at) if at else "")
+
+
+def _why_ended(key: Key) -> str:
+    if key.revoked_at is None:
+        return f"{key.id} expired at {format_time(key.ends_at)}"
+    reason = f": {key.revoked_reason}" if key.revoked_reason else ""
+    by = f" by {key.changed_by}" if key.change == "revoked" else ""
+    return f"{key.id} was revoked{by} at {format_time(key.revoked_at)}{reason}"
+
+
+def _unreadable(kind: str, name: str, why: str) -> str:
+    return (
+        f"the {kind} {name} cannot be read by this version, so that nothing can be planned: apply "
+        f"with the version that wrote it ({why})"
+    )

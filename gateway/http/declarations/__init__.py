@@ -1,0 +1,1 @@
+"""Declared sets over HTTP: their schema, plans and application."""
