@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 
 import msgspec
@@ -26,6 +27,7 @@ HOST_COOKIE = "__Host-audit-session"
 PLAIN_COOKIE = "audit-session"
 _SECRET_BYTES = 32
 _ID_DIGITS = 32
+_ID = re.compile(rf"[0-9a-f]{{{_ID_DIGITS}}}", re.ASCII)
 _LONGEST_SECRET = 64
 _CSRF = b"audit-gateway csrf"
 
@@ -62,6 +64,11 @@ def session_id(secret: str) -> str | None:
     if not secret.isascii() or not 0 < len(secret) <= _LONGEST_SECRET:
         return None
     return hashlib.sha256(secret.encode()).hexdigest()[:_ID_DIGITS]
+
+
+def is_session_id(text: str) -> bool:
+    """Whether this may be the public id of a session."""
+    return _ID.fullmatch(text) is not None
 
 
 def csrf_token(secret: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.http.console import me, pages, sessions
+from gateway.http.console import me, pages, saved_views, session_list, sessions
 from gateway.http.openapi.parts import content, headers, says
 from gateway.http.openapi.route import ANY_CREDENTIAL, PUBLIC, SESSION, Route
 from gateway.http.openapi.schemas import TEXT, named
 
+_VIEWING = ("pull", "stream")
 _COOKIE = headers(Set_Cookie="The session, for browsers alone.")
 
 CONSOLE_ROUTES: tuple[Route, ...] = (
@@ -27,4 +28,22 @@ CONSOLE_ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/v1/session", sessions.sign_out, SESSION, "signOut",
           "Sign out; streams of the session have ended when this returns.",
           {204: says("The session is over.", headers=_COOKIE)}, tag="console"),
+    Route("GET", "/v1/sessions", session_list.list_all, ANY_CREDENTIAL, "sessions",
+          "Sessions of the asking key; with `keys.read` all.",
+          {200: says("The most recently used first.", named("SessionList"))}, tag="console"),
+    Route("DELETE", "/v1/sessions/{id}", session_list.end, ANY_CREDENTIAL, "endSession",
+          "End a session of the asking key; with `keys.admin` any. Its streams end within a "
+          "second.",
+          {204: says("The session is over.")}, problems=(404,), tag="console"),
+    Route("GET", "/v1/views", saved_views.list_all, _VIEWING, "views",
+          "Saved views of the asking key and its predecessors.",
+          {200: says("By name.", named("SavedViewList"))}, tag="console"),
+    Route("GET", "/v1/views/{name}", saved_views.show, _VIEWING, "view", "One saved view.",
+          {200: says("The view.", named("SavedView"))}, problems=(404,), tag="console"),
+    Route("PUT", "/v1/views/{name}", saved_views.put, _VIEWING, "putView",
+          "Save a query with its range, or replace it; what it shows is decided when it is opened.",
+          {200: says("Replaced.", named("SavedView")), 201: says("Made.", named("SavedView"))},
+          problems=(409,), tag="console", body=content(named("NewView"))),
+    Route("DELETE", "/v1/views/{name}", saved_views.delete, _VIEWING, "deleteView",
+          "Delete a saved view.", {204: says("Deleted.")}, problems=(404,), tag="console"),
 )  # fmt: skip

@@ -118,6 +118,19 @@ class SignInBody(Body, frozen=True):
     key: Annotated[str, Meta(min_length=1, max_length=128), about("A provisioning key.")]
 
 
+class NewViewBody(Body, frozen=True):
+    """Query and range of a saved view. Both are parsed elsewhere."""
+
+    query: Annotated[
+        dict[str, Any],
+        about("Selectors, `min_severity`, `filter`, `text` and `text_in` as those of a page."),
+    ]
+    since: Annotated[str, about("RFC 3339, or a duration such as `24h`, which stays relative.")] = (
+        ""
+    )
+    until: Annotated[str, about("RFC 3339, or a duration.")] = ""
+
+
 class NewConsumerBody(Body, frozen=True, rename={"begin": "from"}):
     """Options of a consumer; what is left out stays as it is. Parsed elsewhere, but for types."""
 
@@ -144,4 +157,5 @@ class NewConsumerBody(Body, frozen=True, rename={"begin": "from"}):
 BODIES: tuple[type[Body], ...] = (
     ReasonBody, ReviewedBody, RevocationBody, OverlapBody, QuestionBody, ProposalBody, AckBody,
     NewPreviewBody, RewindBody, PseudonymBody, NewConsumerBody, SignInBody,
+    NewViewBody,
 )  # fmt: skip

@@ -21,6 +21,7 @@ from gateway.delivery.destination import Destination
 from gateway.delivery.outlets.outlet import SUCCESS, DeliveryResult, DeliveryVerdict
 from gateway.http.app import DOCUMENT
 from gateway.http.console.assets import console
+from gateway.http.console.saved_views import MOST_VIEWS
 from gateway.http.openapi.route import ANY_CREDENTIAL, SESSION, Route
 from gateway.http.request import body
 from gateway.http.routes.table import ROUTES
@@ -346,6 +347,16 @@ async def sign_in_and_out(ask: Asked) -> None:
     await ask("signIn", 201, json={"key": ask.key})
     await ask("session", 200, headers=browser.headers)
     await ask("me", 200, headers=browser.headers)
+    for status in (201, 200):
+        view = {"query": {"category": "auth"}, "since": "24h"}
+        await ask("putView", status, id="v", json=view)
+    await ask("view", 200, id="v")
+    await ask("views", 200)
+    await ask("deleteView", 204, id="v")
+    other = await sign_in(ask.gateway, ask.key)
+    listed = await ask("sessions", 200, headers=other.headers)
+    [own] = [one["id"] for one in listed["sessions"] if one["current"]]
+    await ask("endSession", 204, id=own, headers=browser.headers)
     await ask("signOut", 204, headers=browser.headers)
 
 
@@ -423,6 +434,14 @@ async def refuse_consumers(ask: Asked) -> None:
     await ask("streamPost", 409, json=another)
 
 
+async def refuse_views(ask: Asked) -> None:
+    for name in ("view", "deleteView"):
+        await ask(name, 404)
+    for number in range(MOST_VIEWS):
+        await ask("putView", 201, id=f"v{number}", json={"query": {}})
+    await ask("putView", 409, id="another", json={"query": {}})
+
+
 async def refuse_to_resolve(ask: Asked) -> None:
     key = key_id(await ask.gateway.mint(NAMED))
     body = {"key": key, "pseudonym": f"ps1_{'a' * 26}", "reason": "r"}
@@ -448,6 +467,7 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
         await ask(name, 404)
     await ask("expectFinding", 404, json={})
     await ask("endStream", 404)
+    await refuse_views(ask)
     await refuse_consumers(ask)
     await ask("noLongerExpectFinding", 404)
     await ask("explain", 404, json={"key": UNKNOWN["id"], "action": "pull"})
@@ -543,7 +563,7 @@ async def test_every_refusal_by_a_limit_is_what_the_document_says_of_it(start: S
     browser = await sign_in(gateway, ask.key)
     senders = Asked(gateway, ask.key)
     await ask("signIn", 429, json={"key": ask.key})
-    for name in ("me", "session", "signOut"):
+    for name in ("me", "session", "sessions", "endSession", "signOut"):
         await ask(name, 429, headers=browser.headers)
     for route in (*WITH_KEY, BY_NAME["metrics"]):
         some = {} if route.body is None else {"json": {}}
@@ -579,7 +599,7 @@ async def test_every_refusal_for_the_time_being_is_what_the_document_says_of_it(
             else:
                 await be_put_off(ask, route)
         await ask("signIn", 503, json={"key": ask.key})
-        for name in ("me", "session", "signOut"):
+        for name in ("me", "session", "sessions", "endSession", "signOut"):
             await ask(name, 503, headers=browser.headers)
         gateway.context.ready = False
         for name in ("readyz", "hecHealth", "hecHealthV1"):

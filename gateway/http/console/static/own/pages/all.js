@@ -23,4 +23,6 @@ export const PAGES = [
     load: () => import("pages/usage").then((page) => page.Usage) },
   { name: "health", title: "Health", key: "h", needs: ["ops.read"],
     load: () => import("pages/health").then((page) => page.Health) },
+  { name: "sessions", title: "Sessions", key: "e", needs: ["stream", "pull", "keys.read", "usage.read", "ops.read"],
+    load: () => import("pages/sessions").then((page) => page.Sessions) },
 ];

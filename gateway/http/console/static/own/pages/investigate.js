@@ -18,6 +18,7 @@ import { DEFAULT_SINCE, Range, isDuration, moment } from "parts/range";
 import { Selection, narrowed, selectionOf } from "parts/selection";
 import { Empty, Failed, FilteredOut, Loaded, Loading, Partial } from "parts/states";
 import { bytes, count, dated } from "parts/time";
+import { Views } from "parts/views";
 
 const PAGE = 200;
 const AROUND = 50;
@@ -48,6 +49,8 @@ function Search({ query }) {
   const fixed = () => location.origin + location.pathname + to(fixedRange(since, until));
   return html`<${Heading} actions=${html`
       ${may(me, "stream") ? html`<${Save} asked=${asked} />` : null}
+      <${Views} view=${{ query: selection, since, until }}
+        fixed=${isDuration(since) && !until ? fixedRange(since, until) : null} />
       <${Copy} text=${fixed()} label="Copy link" />
       ${may(me, "stream") ? html`<a class="button" href=${link("live", selection)}>Live</a>` : null}
     `}>Investigate<//>

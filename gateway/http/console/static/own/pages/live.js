@@ -11,6 +11,7 @@ import { Heading } from "parts/layout";
 import { Selection, narrowed, selectionOf } from "parts/selection";
 import { Empty, FilteredOut } from "parts/states";
 import { count } from "parts/time";
+import { Views } from "parts/views";
 
 const RATE_MS = 2000;
 const ANNOUNCED_MS = 10000;
@@ -75,6 +76,7 @@ export function Live({ query }) {
       <${Status} state=${state} rate=${rate} paused=${held?.paused} />
       <button aria-pressed=${Boolean(held?.paused)} aria-keyshortcuts="Space" onClick=${pause}>
         ${held?.paused ? "Go on" : "Pause"}</button>
+      <${Views} view=${{ query: selection }} />
       ${may(me, "pull")
         ? html`<a class="button" href=${link("investigate", selection)}>Investigate</a>` : null}`}>Live<//>
     <${Selection} selection=${selection} onChange=${change} />
