@@ -85,6 +85,14 @@ REASONS: dict[str, ReasonKind] = {
 }  # fmt: skip
 
 
+# Of a process of another version.
+_UNKNOWN = ReasonKind("ok", "ask that process itself: it has another version than the one asked")
+
+
+def _kind(code: str) -> ReasonKind:
+    return REASONS.get(code, _UNKNOWN)
+
+
 class Fault(msgspec.Struct, frozen=True):
     """Something that one process has found wrong. `about`: which thing, of several that the same
     code is told of. `since`: seconds since 1970."""
@@ -238,7 +246,7 @@ def reasons_of(found: Iterable[tuple[str, Fault]]) -> list[ReasonAnswer]:
         named = [name for name, _ in tellers if name]
         told = f"{_names(named)}: {first.detail}" if named else first.detail
         reason = ReasonAnswer(
-            code=code, detail=told, since=format_time(first.since), advice=REASONS[code].advice
+            code=code, detail=told, since=format_time(first.since), advice=_kind(code).advice
         )
         ranked.append((-_level(code), first.since, code, reason))
     return [reason for *_, reason in sorted(ranked, key=lambda one: one[:3])]
@@ -257,7 +265,7 @@ def decide(
     if delivery == "ok":
         since = max((report.level_since for report in reports), default=0.0)
     else:
-        since = min(one.since for _, one in told if REASONS[one.code].delivery == delivery)
+        since = min(one.since for _, one in told if _kind(one.code).delivery == delivery)
     return delivery, since, reasons_of(told)
 
 
@@ -286,7 +294,7 @@ def slowest(cells: Sequence[float]) -> float | None:
 
 
 def _level(code: str) -> int:
-    return LEVELS.index(REASONS[code].delivery)
+    return LEVELS.index(_kind(code).delivery)
 
 
 def _names(names: Sequence[str]) -> str:

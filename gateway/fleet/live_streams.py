@@ -135,20 +135,20 @@ class LiveStreams:
         processes.answer(_LIST, self._answer_list)
         processes.answer(_END, self._answer_end)
 
-    async def all(self, query: LiveStreamQuery) -> LiveStreamList:
-        """Streams of all processes."""
-        replies = await self._processes.ask(_LIST, _ENCODE(query))
+    async def all(self, query: LiveStreamQuery, by: str = "") -> LiveStreamList:
+        """Streams of all processes, for the key `by`."""
+        replies = await self._processes.ask(_LIST, _ENCODE(query), by=by)
         stretch, total = Stretch(), 0
         found: list[LiveStreamAnswer] = []
-        for body in replies.bodies:
-            local = _LOCAL.decode(body)
+        told, unknown = replies.read(_LOCAL)
+        for local in told:
             found += local.streams
             total += local.total
             await stretch.rest()
         streams = nsmallest(query.limit, found, key=_RANKS[query.order])
         await self._measure(streams)
         missing = [
-            one.name for one in replies.missing if query.replica in (None, one.replica)
+            one.name for one in unknown if query.replica in (None, one.replica)
         ]  # fmt: skip
         return LiveStreamList(
             streams=streams, total=total, partial=bool(missing), missing=sorted(missing)
@@ -160,14 +160,16 @@ class LiveStreams:
         if process is None:
             raise _unknown()
         request = _EndRequest(stream_id, reason, actor_name(by), operator_of(by))
-        replies = await self._processes.ask(_END, _ENCODE(request), to=process)
-        if not replies.bodies:
+        asked_by = actor_name(by)
+        replies = await self._processes.ask(_END, _ENCODE(request), by=asked_by, to=process)
+        told, _ = replies.read(_ENDED)
+        if not told:
             raise Unavailable(
                 f"{process.name}, which has this stream, does not answer; look whether it is still "
                 "there, and try again",
                 code="replica_silent",
             )
-        ended = _ENDED.decode(replies.bodies[0])
+        [ended] = told
         if ended.is_destination:
             raise Conflict(
                 "this is the stream of a destination, which would open it again: pause the "

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 import msgspec
 
 from gateway.access.keys.key_store import Notes, Noting
 from gateway.clock import Clock, until_next_poll
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, TooManyRequests
 
 # Seconds for an answer.
 ANSWER_SECONDS = 1.0
@@ -30,10 +31,13 @@ _RENEW_SECONDS = 10.0
 _FORGET_SECONDS = 120.0
 _MOST_OPEN = 32
 _MOST_ASKED = 4
+# Of one party, of which one is asked at a time.
+_MOST_WAITING = 8
 _TAG_BYTES, _ID_BYTES = 4, 8
 _LOGGER = logging.getLogger(__name__)
 
 Answering = Callable[[bytes], Awaitable[bytes]]
+T = TypeVar("T")
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -71,10 +75,31 @@ class _AnswerNote(msgspec.Struct, frozen=True):
 
 
 class Replies(msgspec.Struct, frozen=True):
-    """Bodies of the answers, and the processes that gave none."""
+    """Bodies of the answers, the processes that gave them, and those that gave none."""
 
     bodies: list[bytes]
+    answered: list[Process]
     missing: list[Process]
+
+    def read(self, decoder: msgspec.json.Decoder[T]) -> tuple[list[T], list[Process]]:
+        """What the answers say, and the processes of which nothing is known: those that gave none,
+        and those of another version whose answer says something else."""
+        said: list[T] = []
+        unknown = list(self.missing)
+        for process, body in zip(self.answered, self.bodies, strict=True):
+            try:
+                said.append(decoder.decode(body))
+            except msgspec.MsgspecError:
+                unknown.append(process)
+        return said, unknown
+
+
+class _Turn:
+    """Turns of the questions of one party: one is asked at a time, some wait."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.questions = 0
 
 
 _ENCODE = msgspec.json.encode
@@ -93,6 +118,7 @@ class Processes:
         self._clock = clock
         self._answering: dict[str, Answering] = {}
         self._asking = asyncio.Semaphore(_MOST_ASKED)
+        self._turns: dict[str, _Turn] = {}
         self._renew_at = float("-inf")
         self._open: bytes | None = None
         self._known: set[str] = set()
@@ -106,13 +132,20 @@ class Processes:
         there = [self.own, *await self._others()]
         return next((one for one in there if one.tag == tag), None)
 
-    async def ask(self, kind: str, body: bytes, *, to: Process | None = None) -> Replies:
-        """Ask one process, or all with this one. Waits for answers a second at most."""
+    async def ask(
+        self, kind: str, body: bytes, *, by: str = "", to: Process | None = None
+    ) -> Replies:
+        """Ask one process, or all with this one. Waits for answers a second at most.
+
+        `by`: the party whose question it is. One with many questions holds up no other; raises
+        `TooManyRequests` for too many.
+        """
         others = [one for one in await self._others() if to is None or one.tag == to.tag]
         answers_itself = to is None or to.tag == self.own.tag
         if not others:
-            return Replies([await self._answering[kind](body)] if answers_itself else [], [])
-        async with self._asking:
+            own = [await self._answering[kind](body)] if answers_itself else []
+            return Replies(own, [self.own] if own else [], [])
+        async with self._turn(by), self._asking:
             begun = self._clock.monotonic()
             question = Question(
                 secrets.token_hex(_ID_BYTES), self.own.tag, "" if to is None else to.tag, kind,
@@ -127,8 +160,31 @@ class Processes:
                 found = await self._collect(question, others, begun + ANSWER_SECONDS)
             finally:
                 await self._withdraw(question, others)
-        missing = [one for one in others if one.tag not in found]
-        return Replies([*own, *found.values()], missing)
+        bodies, answered = list(own), [self.own] if own else []
+        for one in others:
+            if one.tag in found:
+                bodies.append(found[one.tag])
+                answered.append(one)
+        return Replies(bodies, answered, [one for one in others if one.tag not in found])
+
+    @asynccontextmanager
+    async def _turn(self, by: str) -> AsyncIterator[None]:
+        turn = self._turns.setdefault(by, _Turn())
+        if turn.questions > _MOST_WAITING:
+            raise TooManyRequests(
+                "as many questions to all processes as may wait are waiting already; come again "
+                "when some of them are answered",
+                code="busy",
+                retry_after=1,
+            )
+        turn.questions += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.questions -= 1
+            if not turn.questions:
+                self._turns.pop(by, None)
 
     async def run(self) -> None:
         """Answer the questions of others, until cancelled."""
@@ -169,7 +225,11 @@ class Processes:
         # A process that stood still finds questions that nobody waits for any more.
         if answering is None or self._clock.now() >= question.expires:
             return
-        body = await answering(bytes(question.body))
+        try:
+            body = await answering(bytes(question.body))
+        except msgspec.MsgspecError:
+            # Another version asks something else.
+            return
         note = _ENCODE(_AnswerNote(question.expires, msgspec.Raw(body)))
         await self._notes.update_notes(ANSWER, {question.id + self.own.tag: lambda known: note})
 

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from gateway.access.keys.key_store import KeyStore
 from gateway.clock import SystemClock
+from gateway.errors import TooManyRequests
 from gateway.fleet.processes import ANSWER, PROCESS, QUESTION, Process, Processes
 from tests.support.machine_time import becomes, patience
 
@@ -144,6 +146,57 @@ async def test_what_another_version_has_written_harms_nobody(process: Make, keys
     three, _ = await process("three")
     assert set(await keys.notes(PROCESS)) == {"one", "two", "three"}
     assert (await three.ask("ask", b"{}", to=three.own)).missing == []
+
+
+async def test_an_answer_of_another_version_is_none(process: Make) -> None:
+    one, _ = await process("one")
+    two, _ = await process("two")
+    async with answering(two):
+        await all_of(one, 2)
+        replies = await one.ask("ask", b"{}")
+    said, unknown = replies.read(msgspec.json.Decoder(int))
+    assert (said, {gone.name for gone in unknown}) == ([], {"one", "two"})
+    said_all, unknown = replies.read(msgspec.json.Decoder(str))
+    assert (len(said_all) + len(unknown), "one" in said_all) == (2, True)
+
+
+async def test_a_question_of_another_version_stops_nobody(process: Make) -> None:
+    one, _ = await process("one")
+    two, _ = await process("two")
+
+    async def reading(body: bytes) -> bytes:
+        return msgspec.json.encode(msgspec.json.decode(body, type=int))
+
+    one.answer("read", reading)
+    two.answer("read", reading)
+    async with answering(two):
+        assert (await one.ask("read", b'"text"', to=two.own)).bodies == []
+        assert await all_of(one, 2) == {b'"one"', b'"two"'}
+
+
+async def test_a_party_with_many_questions_holds_up_no_other(process: Make) -> None:
+    one, _ = await process("one")
+    await process("silent")
+    many = [asyncio.create_task(one.ask("ask", b"{}", by="many")) for _ in range(9)]
+    # They have begun, or wait.
+    await asyncio.sleep(0)
+    await one.ask("ask", b"{}", by="other")
+    assert sum(task.done() for task in many) <= 3
+    for task in many:
+        task.cancel()
+    await asyncio.gather(*many, return_exceptions=True)
+
+
+async def test_of_one_party_only_so_many_questions_wait(process: Make) -> None:
+    one, _ = await process("one")
+    await process("silent")
+    many = [asyncio.create_task(one.ask("ask", b"{}", by="many")) for _ in range(10)]
+    await asyncio.wait(many, return_when=asyncio.FIRST_COMPLETED)
+    for task in many:
+        task.cancel()
+    ended = await asyncio.gather(*many, return_exceptions=True)
+    assert any(isinstance(one, TooManyRequests) for one in ended)
+    assert (await one.ask("ask", b"{}", by="many")).bodies == [b'"one"'], "there is room again"
 
 
 async def test_a_process_that_ends_is_not_asked_any_more(process: Make) -> None:

@@ -11,7 +11,7 @@ from gateway import __version__
 from gateway.clock import format_time
 from gateway.cursor import advance, distance, format_cursor
 from gateway.delivery.running.meter import DestinationNumbers
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, TooManyRequests
 from gateway.fleet.health import (
     DestinationHealth,
     FailedAttempt,
@@ -69,10 +69,11 @@ class FleetHealth:
             faults_of(self._context, self._window), self._context.clock.now()
         )
 
-    async def status(self) -> StatusAnswer:
-        """Health of the whole gateway. Waits for other processes for a second at most."""
+    async def status(self, by: str = "") -> StatusAnswer:
+        """Health of the whole gateway, for the key `by`. Waits for other processes for a second at
+        most. Raises `TooManyRequests` if too much is asked for that key."""
         context = self._context
-        reports, missing, found = await self._ask_all()
+        reports, missing, found = await self._ask_all(by)
         try:
             newest_at, oldest_at = await self._ages()
         except GatewayError as error:
@@ -97,20 +98,23 @@ class FleetHealth:
             destinations=list(map(_shown, destinations)), findings=FindingsHealth(open_findings),
         )  # fmt: skip
 
-    async def _ask_all(self) -> tuple[list[ProcessReport], list[Process], list[Fault]]:
+    async def _ask_all(self, by: str) -> tuple[list[ProcessReport], list[Process], list[Fault]]:
         try:
-            replies = await self._processes.ask(_KIND, b"{}")
+            replies = await self._processes.ask(_KIND, b"{}", by=by)
+        except TooManyRequests:
+            raise
         except GatewayError as error:
             own = _REPORT.decode(await self._answer(b""))
             return [own], [], [Fault("keys_unavailable", error.detail)]
+        reports, unknown = replies.read(_REPORT)
         silent = [
             Fault(
                 "gateway_silent", f"{one.name} did not answer within a second", about=one.name,
                 since=one.seen,
             )
-            for one in replies.missing
+            for one in unknown
         ]  # fmt: skip
-        return list(map(_REPORT.decode, replies.bodies)), replies.missing, silent
+        return reports, unknown, silent
 
     async def _answer(self, body: bytes) -> bytes:
         """Report of this process, in JSON."""

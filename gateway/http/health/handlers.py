@@ -40,6 +40,6 @@ async def readyz(request: web.Request) -> Answer | web.Response:
 
 async def status(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`GET /v1/status`: health of all workers and replicas."""
-    found = await context.health.status()
+    found = await context.health.status(admission.key.id)
     await admission.recheck()
     return json_response(found)

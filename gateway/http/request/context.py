@@ -80,8 +80,9 @@ class HealthSource(Protocol):
     def faults(self) -> Sequence[Fault]:
         """What is wrong with this process."""
 
-    async def status(self) -> StatusAnswer:
-        """Health of the whole gateway. Waits for other processes for a second at most."""
+    async def status(self, by: str = "") -> StatusAnswer:
+        """Health of the whole gateway, for the key `by`. Waits for other processes for a second at
+        most."""
 
 
 class KeptFile(Protocol):

@@ -39,7 +39,7 @@ async def list_all(request: web.Request, context: Context, admission: Admission)
         query = msgspec.structs.replace(query, key=own)
     grants = admission.grants
     admission.holding(request).take(query.limit * _ROW_BYTES)
-    found = await context.live_streams.all(query)
+    found = await context.live_streams.all(query, own)
     shown: list[LiveStreamAnswer] = []
     of_key: dict[str, Masks] = {}
     async for stream in context.work.slices(own).each(found.streams):

@@ -31,6 +31,13 @@ def report(name: str, *faults: Fault, since: float = 0.0, **members: object) -> 
     return ProcessReport(**{**given, **members})  # type: ignore[arg-type]
 
 
+def test_a_reason_of_another_version_is_told_and_decides_nothing() -> None:
+    newer = report("gw-2", Fault("made_later", "it is so", since=9.0))
+    delivery, _, [reason] = decide([report("gw-1"), newer], [])
+    assert (delivery, reason.code) == ("ok", "made_later")
+    assert "it is so" in reason.detail
+
+
 @pytest.mark.parametrize("code", REASONS)
 def test_each_reason_decides_alone_and_says_what_to_do(code: str) -> None:
     delivery, since, [reason] = decide(
