@@ -49,13 +49,15 @@ class DestinationCounters(msgspec.Struct):
 class Status(msgspec.Struct):
     """Last status of a destination, which its holder keeps in the store.
 
-    Times are in seconds since 1970; `failing_since` is 0 while nothing fails.
+    Times are in seconds since 1970; `failing_since` is 0 while nothing fails, and `down_since`
+    while the log has no record of an outage that lasts.
     """
 
     counters: DestinationCounters = msgspec.field(default_factory=DestinationCounters)
     last_success: float = 0.0
     last_error: DestinationError | None = None
     failing_since: float = 0.0
+    down_since: float = 0.0
     next_attempt: float = 0.0
     in_flight: int = 0
     replica: str = ""

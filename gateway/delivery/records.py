@@ -11,6 +11,7 @@ from gateway.access.keys.change import key_urn
 from gateway.clock import format_time
 from gateway.cursor import JSON_PREFIX, format_cursor
 from gateway.delivery.destination import Destination
+from gateway.delivery.health import DestinationError
 from gateway.delivery.outlets.outlet import EncodedEvent, OutboundEvent, Outlet
 from gateway.event import Draft
 from gateway.ingest.gateway_event import DELIVERY, new_gateway_event
@@ -51,4 +52,30 @@ def delivery_record(
         severity=severity, by="gateway",
         about=[destination_urn(destination.name), key_urn(destination.definition.key)],
         data={"destination": destination.name, **data},
+    )  # fmt: skip
+
+
+def down_record(destination: Destination, since: float, error: DestinationError | None) -> Draft:
+    """Record that nothing was delivered to a destination since a time (seconds since 1970)."""
+    why = {} if error is None else {"kind": error.kind, "status": error.status}
+    return _outage("down", destination, since, since, why)
+
+
+def resolved_record(destination: Destination, since: float, now: float) -> Draft:
+    """Record that a destination, which was down since a time, is delivered to again."""
+    return _outage("resolved", destination, since, now, {})
+
+
+def _outage(
+    what: str, destination: Destination, since: float, at: float, data: Mapping[str, Any]
+) -> Draft:
+    # The id follows from the outage, whichever process writes it; both ends of it have one
+    # severity, so that whoever selects the one gets the other.
+    name = destination.name
+    return new_gateway_event(
+        id=f"destination-{what}-{name}-{int(since * 1000)}", category=DELIVERY,
+        action=f"destination.{what}", at=at,
+        outcome="failure" if what == "down" else "success", severity=3, by="gateway",
+        about=[destination_urn(name), key_urn(destination.definition.key)],
+        data={"destination": name, "since": format_time(since), **data},
     )  # fmt: skip

@@ -32,6 +32,7 @@ from gateway.delivery.running.deliveries import DeliverySupervisor
 from gateway.delivery.running.outlets import Outlets
 from gateway.delivery.running.parts import DeliveryParts
 from gateway.delivery.running.stream import end_at_confirmed
+from gateway.fleet.delivery_watch import DeliveryWatch
 from gateway.fleet.live_streams import LiveStreams
 from gateway.fleet.processes import Process, Processes
 from gateway.http.connection.connections import Connections
@@ -364,6 +365,7 @@ async def _start_parts(
         "sessions": session_streams.run,
         "consumer_pages": context.consumer_pages.run,
         "consumer_watch": consumer_watch.run,
+        "delivery_watch": DeliveryWatch(context.health, processes, key_store, writer, clock).run,
         "loop_delay": partial(context.loop_delay.run, clock, context.connections),
     }
     if not alone:

@@ -74,7 +74,9 @@ ALLOWED = {
         "oversight/access_log oversight/detection"
     ),
     "oversight/inventory": ("filters access/grants access/keys access/policy oversight/review"),
-    "fleet": "filters scheduling wire access/keys access log streaming/live",
+    "fleet": (
+        "filters scheduling wire access/keys access log ingest streaming/live oversight/access_log"
+    ),
     "delivery/connect": "",
     "delivery/files": "",
     "delivery/outlets": "delivery/connect delivery/files",

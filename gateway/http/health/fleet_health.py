@@ -13,6 +13,7 @@ from gateway.cursor import advance, distance, format_cursor
 from gateway.delivery.running.meter import DestinationNumbers
 from gateway.errors import GatewayError, TooManyRequests
 from gateway.fleet.health import (
+    Delivery,
     DestinationHealth,
     FailedAttempt,
     Fault,
@@ -20,6 +21,7 @@ from gateway.fleet.health import (
     GatewayAnswer,
     LogHealth,
     ProcessReport,
+    ReasonAnswer,
     Standing,
     StatusAnswer,
     decide,
@@ -50,6 +52,8 @@ class FleetHealth:
         self._standing = Standing(self._started_at)
         # What is told of the whole gateway, since when.
         self._whole = Standing(self._started_at)
+        # The same of what is told of delivery alone.
+        self._asked = Standing(self._started_at)
         processes.answer(_KIND, self._answer)
 
     def look(self) -> None:
@@ -68,6 +72,11 @@ class FleetHealth:
         return self._standing.note(
             faults_of(self._context, self._window), self._context.clock.now()
         )
+
+    async def delivery(self) -> tuple[Delivery, float, Sequence[ReasonAnswer]]:
+        """What delivery is for all processes, since when, and why."""
+        reports, _, found = await self._ask_all("")
+        return decide(reports, self._asked.note(found, self._context.clock.now()))
 
     async def status(self, by: str = "") -> StatusAnswer:
         """Health of the whole gateway, for the key `by`. Waits for other processes for a second at

@@ -19,7 +19,7 @@ from gateway.delivery.ports import Destinations
 from gateway.delivery.running.deliveries import DeliverySupervisor
 from gateway.delivery.running.meter import DestinationNumbers
 from gateway.errors import GatewayError, Unavailable
-from gateway.fleet.health import Fault, StatusAnswer
+from gateway.fleet.health import Delivery, Fault, ReasonAnswer, StatusAnswer
 from gateway.fleet.live_streams import LiveStreams
 from gateway.http.connection.connections import Connections
 from gateway.http.connection.loop_delay import LoopDelay
@@ -79,6 +79,9 @@ class HealthSource(Protocol):
 
     def faults(self) -> Sequence[Fault]:
         """What is wrong with this process."""
+
+    async def delivery(self) -> tuple[Delivery, float, Sequence[ReasonAnswer]]:
+        """What delivery is for all processes, since when (seconds since 1970), and why."""
 
     async def status(self, by: str = "") -> StatusAnswer:
         """Health of the whole gateway, for the key `by`. Waits for other processes for a second at

@@ -205,6 +205,7 @@ def _event(finding: Finding) -> Draft:
             "key": finding.key or None,
             **({"operator": finding.operator} if finding.operator else {}),
             "count": finding.count,
+            "opened": not finding.told,
             "first_seen": format_time(finding.first_seen),
             "last_seen": format_time(finding.last_seen),
             **finding.data,

@@ -20,9 +20,10 @@ from tests.support.machine_time import eventually, patience
 GATEWAY = Path(__file__).parents[3] / "gateway"
 # Of a gateway that is started as here; one that is not named here fails the first test.
 TASKS = (
-    "clock_watch", "consumer_pages", "consumer_watch", "consumers", "destinations", "end",
-    "heartbeat", "inventory", "key_events", "key_lives", "key_watch", "lags", "loop_delay",
-    "record", "retention", "role_watch", "sessions", "tail", "usage", "watchdog", "writer",
+    "clock_watch", "consumer_pages", "consumer_watch", "consumers", "delivery_watch",
+    "destinations", "end", "heartbeat", "inventory", "key_events", "key_lives", "key_watch", "lags",
+    "loop_delay", "record", "retention", "role_watch", "sessions", "tail", "usage", "watchdog",
+    "writer",
 )  # fmt: skip
 # Of the program, beside those of the gateway in it.
 PROGRAM = ("collector", "demo", "memory")
