@@ -53,7 +53,8 @@ class Handshakes:
             timer.cancel()
 
     def schedule(self, step: Callable[[], None]) -> None:
-        """Call the next step of a handshake in its turn, one in a round of the event loop."""
+        """Call the next step of a handshake, or of a connection with many records, in its turn, one
+        in a round of the event loop."""
         self._scheduler.schedule(step)
 
     def close(self) -> None:

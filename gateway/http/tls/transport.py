@@ -4,6 +4,10 @@ asyncio's own TLS keeps 256 KiB for each connection, counts what waits for the s
 and ends a connection whose peer has closed its sending side. This one keeps nothing but what is
 not decrypted yet, and its limits, pauses and ends are those of the TCP connection: a stream or a
 request behaves as it does without TLS.
+
+A record may be as small as 27 bytes and have new keys derived for both sides (RFC 8446, section
+4.6.3), which any peer may send without a key of the gateway. So records are taken a few at a time,
+and a peer that has much to be answered and reads nothing of it is cut off.
 """
 
 from __future__ import annotations
@@ -21,6 +25,12 @@ from gateway.http.tls.handshakes import Handshakes
 _RECORD_BYTES = 16 << 10
 # What records add to the plain text that is read from the socket at once.
 _FRAMING_BYTES = 1 << 10
+# Records that are taken at a time: about a millisecond of work at most.
+_RECORDS_AT_ONCE = 16
+# Type, version and length of a record.
+_HEADER_BYTES = 5
+# Answers of the protocol itself that may wait for a peer that reads nothing.
+_MOST_ANSWERS = 4 << 10
 # Answer to a client that speaks plain HTTP.
 _NOT_TLS = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
@@ -35,8 +45,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """Encrypted transport of a protocol, which is told of the connection after the handshake."""
 
     __slots__ = (
-        "_closing", "_context", "_ended", "_established", "_handshakes", "_incoming", "_max_size",
-        "_outgoing", "_paused", "_protocol", "_tcp", "_tls",
+        "_answers", "_closing", "_context", "_ended", "_established", "_handshakes", "_held",
+        "_incoming", "_left", "_max_size", "_outgoing", "_paused", "_protocol", "_tcp", "_tls",
+        "_turn",
     )  # fmt: skip
 
     _tcp: asyncio.Transport
@@ -51,6 +62,13 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._established = False
+        # What OpenSSL has not got yet, and how much is left of the record that it has a part of.
+        self._held = b""
+        self._left = 0
+        # Whether the next records wait for a turn.
+        self._turn = False
+        # Bytes of answers since the peer last read all that it was sent.
+        self._answers = 0
         self._max_size = 64 << 10
         self._paused = False
         # The peer sends nothing more; nothing more is written.
@@ -67,9 +85,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ended:
             return
-        self._incoming.write(data)
+        self._held = self._held + data if self._held else data
         if self._established:
+            more = self._feed()
             self._read()
+            if more:
+                self._take_turn()
         else:
             self._tcp.pause_reading()
             self._handshakes.schedule(self._shake)
@@ -95,11 +116,15 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """Take the next step of the handshake, in a turn of this connection."""
         if self._tcp.is_closing():
             return
+        more = self._feed()
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
-            self._tcp.resume_reading()
+            if more:
+                self._handshakes.schedule(self._shake)
+            else:
+                self._tcp.resume_reading()
             return
         except (ssl.SSLError, OSError) as error:
             if getattr(error, "reason", None) == "HTTP_REQUEST":
@@ -111,6 +136,31 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._established = True
         self._flush()
         self._protocol.connection_made(self)
+        self._go_on()
+
+    def _feed(self) -> bool:
+        """Give OpenSSL the next records; whether more of them are here."""
+        held, at, records = self._held, self._left, 0
+        size = len(held)
+        while at + _HEADER_BYTES <= size and records < _RECORDS_AT_ONCE:
+            at += _HEADER_BYTES + (held[at + 3] << 8) + held[at + 4]
+            records += 1
+        # The part of a header says nothing yet.
+        cut = min(at, size)
+        self._left = at - cut
+        self._held = held[cut:] if cut < size else b""
+        self._incoming.write(held if cut == size else held[:cut])
+        return len(self._held) >= _HEADER_BYTES
+
+    def _take_turn(self) -> None:
+        """Take the next records when others had their turn, and receive no more before."""
+        self._tcp.pause_reading()
+        if not self._turn:
+            self._turn = True
+            self._handshakes.schedule(self._in_turn)
+
+    def _in_turn(self) -> None:
+        self._turn = False
         self._go_on()
 
     def _read(self) -> None:
@@ -138,8 +188,19 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             if ended and not self._paused:
                 self._end()
                 return
-        # Answers of the protocol itself, such as an update of keys.
-        self._flush()
+        self._answer()
+
+    def _answer(self) -> None:
+        """Send answers of the protocol itself, such as an update of keys."""
+        pending = self._outgoing.pending
+        if pending:
+            waiting = self._tcp.get_write_buffer_size() > 0
+            self._answers = self._answers + pending if waiting else 0
+            if self._answers > _MOST_ANSWERS:
+                _LOGGER.debug("a TLS peer has much to be answered and reads nothing: it is cut off")
+                self._tcp.abort()
+            else:
+                self._flush()
 
     def _end(self) -> bool:
         """Tell the protocol that the peer sends nothing more; whether the connection stays open."""
@@ -162,15 +223,20 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Read on, first what was received before."""
+        more = False
         if not self._paused and not self._tcp.is_closing():
             try:
+                more = self._feed()
                 self._read()
             except BaseException:
                 # As where the socket calls a protocol that fails.
                 self._tcp.abort()
                 raise
         if not self._paused and not self._tcp.is_closing():
-            self._tcp.resume_reading()
+            if more:
+                self._take_turn()
+            else:
+                self._tcp.resume_reading()
 
     # asyncio.Transport: what protocols use
 

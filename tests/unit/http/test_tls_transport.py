@@ -17,6 +17,7 @@ from gateway.http.tls.handshakes import Handshakes
 from gateway.http.tls.transport import TlsTransport
 from gateway.settings.tls import TlsSettings
 from tests.support.certificates import PairFiles, client_context
+from tests.support.key_updates import NOT_REQUESTED, REQUESTED, KeyUpdater
 from tests.support.machine_time import eventually, patience
 
 
@@ -245,3 +246,53 @@ async def test_where_handshakes_are_too_many_the_oldest_of_the_address_with_most
         handshakes.begin(peer, address)
     assert [peer.aborted for peer in peers] == [False, True, False, False]
     handshakes.close()
+
+
+async def test_many_small_records_are_taken_in_turns_with_others(connect: Open) -> None:
+    """Each may have keys derived anew, for a peer that has no key of the gateway."""
+    server, rounds = Server(), 0
+    client = await connect(server)  # type: ignore[misc]
+    peer = KeyUpdater(client.sock)
+    await peer.shake()
+    records = peer.updates(1000, NOT_REQUESTED) + peer.written(b"the end")
+    sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(client.sock, records))
+    async with asyncio.timeout(patience()):
+        while not server.received:
+            await asyncio.sleep(0)
+            rounds += 1
+    await sending
+    assert server.received == b"the end"
+    assert rounds >= 1000 // 16
+    peer.close()
+
+
+async def test_a_peer_that_reads_no_answers_of_the_protocol_is_cut_off(connect: Open) -> None:
+    server = Server()
+    client = await connect(server)  # type: ignore[misc]
+    peer = KeyUpdater(client.sock)
+    await peer.shake()
+    await eventually(lambda: server.transport is not None)
+    assert server.transport is not None
+    records = peer.updates(20_000, REQUESTED)
+    with suppress(ConnectionError):
+        await asyncio.get_running_loop().sock_sendall(client.sock, records)
+    await eventually(lambda: server.lost)
+    assert server.transport.get_write_buffer_size() == 0
+    peer.close()
+
+
+async def test_a_peer_that_reads_has_as_many_keys_updated_as_it_likes(connect: Open) -> None:
+    server = Server()
+    client = await connect(server)  # type: ignore[misc]
+    peer = KeyUpdater(client.sock)
+    await peer.shake()
+    loop = asyncio.get_running_loop()
+    answered = 0
+    async with asyncio.timeout(patience()):
+        for _ in range(20):
+            await loop.sock_sendall(client.sock, peer.updates(50, REQUESTED))
+            answered += len(await loop.sock_recv(client.sock, 1 << 16))
+    await loop.sock_sendall(client.sock, peer.written(b"the end"))
+    await eventually(lambda: server.received == b"the end")
+    assert answered
+    peer.close()
