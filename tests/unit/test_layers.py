@@ -130,7 +130,8 @@ ALLOWED = {
         "streaming streaming/counts http/response http/query http/request"
     ),
     "http/exports": (
-        "wire access/usage streaming/live http/response http/connection http/query http/request"
+        "wire access/usage streaming/live oversight/access_log http/response http/connection "
+        "http/query http/request"
     ),
     "http/intake": (
         "access/keys access/usage access/policy log ingest oversight/detection http/response "

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from functools import partial
 
-from gateway.access.usage.access import EXPORTED, Access, ExportedFile
-from gateway.cursor import later
+from gateway.access.usage.access import EXPORTED, ExportedFile
 from gateway.http.connection.stream_connection import StreamConnection
 from gateway.http.exports.export_sink import ExportSink
 from gateway.http.query.position import Begin
 from gateway.http.request.context import Context
 from gateway.http.response.export_plan import ExportPlan, attachment
+from gateway.oversight.access_log.access_log import use_of_stream
 from gateway.wire.framing import CLIENT_GONE
 
 
@@ -41,30 +41,15 @@ def _log(context: Context, sink: ExportSink) -> None:
     opened = None if subscription is None else subscription.opened
     if subscription is None or opened is None:
         return
-    end, now = subscription.end, context.clock.now()
-    events = subscription.delivered
-    context.access_log.log(
-        Access(
-            at=now,
-            action=EXPORTED,
-            outcome="success" if sink.complete else "failure",
-            reason="" if sink.complete else CLIENT_GONE if end is None else end.reason,
-            key=opened.key,
-            # Not of an action: that of the stream counts as its use.
-            route=opened.route,
-            address=opened.address,
-            client=opened.client,
-            request_id=opened.request_id,
-            transport=opened.transport,
-            parameters=opened.parameters,
-            begin=opened.begin,
-            end=later(opened.begin, subscription.cursor),
-            events=events,
-            # The record of the stream has them for detection.
-            counted=events,
-            seconds=max(0.0, now - opened.at),
-            export=ExportedFile(
-                subscription.first, subscription.last, sink.size, sink.digest, sink.complete
-            ),
-        )
+    end, access = subscription.end, use_of_stream(subscription, opened, context.clock.now())
+    access.action = EXPORTED
+    if not sink.complete:
+        access.outcome, access.reason = "failure", CLIENT_GONE if end is None else end.reason
+    # Not of an action: that of the stream counts as its use.
+    access.route = opened.route
+    # The record of the stream has them for detection.
+    access.counted = access.events
+    access.export = ExportedFile(
+        subscription.first, subscription.last, sink.size, sink.digest, sink.complete
     )
+    context.access_log.log(access)

@@ -127,26 +127,11 @@ class AccessLog:
         opened = subscription.opened
         if opened is None:
             return
-        now = self._clock.now()
-        self.log(
-            Access(
-                at=now,
-                action=CLOSED,
-                reason=end.reason if end is not None else CLIENT_GONE,
-                key=opened.key,
-                attempted=opened.attempted,
-                address=opened.address,
-                client=opened.client,
-                request_id=opened.request_id,
-                transport=opened.transport,
-                parameters=opened.parameters,
-                begin=opened.begin,
-                end=later(opened.begin, subscription.cursor),
-                events=subscription.delivered,
-                counted=subscription.counted,
-                seconds=max(0.0, now - opened.at),
-            )
-        )
+        access = use_of_stream(subscription, opened, self._clock.now())
+        access.action, access.attempted = CLOSED, opened.attempted
+        access.reason = end.reason if end is not None else CLIENT_GONE
+        access.counted = subscription.counted
+        self.log(access)
 
     @property
     def waiting(self) -> int:
@@ -273,6 +258,24 @@ class AccessLog:
         except Exception:
             _LOGGER.exception("a record of uses is written without its details, which is a bug")
             return entry.without_details(event_id)
+
+
+def use_of_stream(subscription: Subscription, opened: Access, now: float) -> Access:
+    """What a stream was used for until now."""
+    return Access(
+        at=now,
+        key=opened.key,
+        address=opened.address,
+        client=opened.client,
+        request_id=opened.request_id,
+        page=opened.page,
+        transport=opened.transport,
+        parameters=opened.parameters,
+        begin=opened.begin,
+        end=later(opened.begin, subscription.cursor),
+        events=subscription.delivered,
+        seconds=max(0.0, now - opened.at),
+    )
 
 
 def _identity(access: Access) -> Identity:

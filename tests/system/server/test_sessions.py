@@ -298,3 +298,14 @@ async def test_each_look_is_recorded_with_its_page(recording: Gateway) -> None:
     found = await told(gateway, 3, actions=wanted, actor=key_id(key))
     actions = {one["action"]: one for one in found}
     assert actions["events.pulled"]["data"]["pages"] == ["console/investigate"]
+
+
+async def test_a_file_is_recorded_with_the_page_that_saved_it(recording: Gateway) -> None:
+    browser = await sign_in(recording, recording.user)
+    sent = {"X-Audit-Page": "console/investigate", "Accept": "application/x-ndjson"}
+    answer = await browser.get("/v1/stream", params={"follow": "false"}, headers=sent)
+    assert answer.status == 200
+    wanted = ("stream.closed", "events.exported")
+    found = await told(recording, 2, where=lambda one: one["action"] in wanted)
+    assert {one["action"] for one in found} == {*wanted}
+    assert [one["data"].get("pages") for one in found] == [["console/investigate"]] * 2
