@@ -182,6 +182,11 @@ def _quoted(cell: str) -> str:
     return cell
 
 
+def csv_text(text: str) -> str:
+    """Cell of a text, harmless in spreadsheets and quoted where it has to be."""
+    return _quoted(_harmless(text))
+
+
 def _within(column: str, masked: Sequence[str]) -> bool:
     """Whether a path is masked, or something that it is in."""
     return any(column == path or column.startswith(f"{path}.") for path in masked)

@@ -6,6 +6,8 @@ A look that would be short takes no place (`FREE_OFFSETS`): to wait would cost i
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from gateway.clock import Clock
 from gateway.errors import TooManyRequests
@@ -75,6 +77,15 @@ class Looks:
     def _has_room(self, key_id: str) -> bool:
         taken = self._taken
         return taken[key_id] < self.bounds.of_key and taken.total() < self.bounds.at_once
+
+    @asynccontextmanager
+    async def whole(self, key_id: str) -> AsyncIterator[None]:
+        """Hold a place for work that looks at much of the log, whatever it finds."""
+        await self.take(key_id)
+        try:
+            yield
+        finally:
+            self.give_back(key_id)
 
     def note(self, look: Look) -> None:
         """Count a look that has ended, for the metrics."""

@@ -93,6 +93,22 @@ async def test_a_read_gives_its_stretch_and_its_key_only(ledger: Ledger) -> None
     assert await ledger.read("c", DAY, 0, 10**6) == {}
 
 
+async def test_totals_are_the_sums_of_what_reads_give(ledger: Ledger) -> None:
+    for later in range(90):
+        counted = (NOW + later, (1, 0, later, 2, 0))
+        await ledger.add(batch(later + 1, {"a": counted, "b": counted, "c": counted}))
+    asked = ["a", "b", *(f"none{n}" for n in range(248))]
+    first, last = NOW + 3, NOW + 72
+    found = await ledger.totals(asked, MINUTE, first, last)
+    counts = (await ledger.read("a", MINUTE, first, last)).values()
+    assert found == dict.fromkeys(("a", "b"), tuple(map(sum, zip(*counts, strict=True))))
+    assert found["a"][0] == 70
+    assert await ledger.totals(["a"], MINUTE, NOW - 500, NOW - 1) == {}
+    assert await ledger.totals([], DAY, 0, 10**6) == {}
+    days = await ledger.totals(["c"], DAY, DAY.index(START), DAY.index(START) + 1)
+    assert days["c"][0] == 90
+
+
 async def test_many_keys_in_one_batch_are_all_counted(ledger: Ledger) -> None:
     entries: Entries = {f"k{n}": (NOW, (n, 0, 0, 0, 1)) for n in range(600)}
     await ledger.add(batch(1, entries))

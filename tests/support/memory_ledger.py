@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.access.usage.meter import UsageBatch
 from gateway.access.usage.windows import TIERS, ZERO, Counts, Tier
@@ -32,3 +32,13 @@ class MemoryLedger:
     async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
         kept = self._counts.get((key_id, tier.name), {})
         return {index: counts for index, counts in kept.items() if first <= index <= last}
+
+    async def totals(
+        self, key_ids: Sequence[str], tier: Tier, first: int, last: int
+    ) -> Mapping[str, Counts]:
+        found = {key_id: await self.read(key_id, tier, first, last) for key_id in key_ids}
+        return {
+            key_id: tuple(map(sum, zip(*counts.values(), strict=True)))
+            for key_id, counts in found.items()
+            if counts
+        }

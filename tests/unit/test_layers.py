@@ -74,6 +74,10 @@ ALLOWED = {
         "oversight/access_log oversight/detection"
     ),
     "oversight/inventory": ("filters access/grants access/keys access/policy oversight/review"),
+    "oversight/report": (
+        "formats scheduling access/grants access/keys access/policy ingest log "
+        "oversight/access_log oversight/detection oversight/review oversight/inventory"
+    ),
     "fleet": (
         "filters scheduling wire access/keys access log ingest streaming/live oversight/access_log"
     ),
@@ -138,8 +142,8 @@ ALLOWED = {
         "http/pipelining http/request"
     ),
     "http/openapi": (
-        "formats access/grants access/keys access/administration log looking oversight/review "
-        "delivery http/response http/query fleet"
+        "formats access/grants access/keys access/usage access/administration log looking "
+        "oversight/review oversight/report delivery http/response http/query fleet"
     ),
     "http/health": (
         "settings log streaming/health oversight delivery/running fleet http/response "
@@ -160,13 +164,18 @@ ALLOWED = {
         "http/request http/openapi"
     ),
     "http/declarations": "declarations http/openapi",
+    "http/review": (
+        "filters access/usage access/policy ingest oversight/access_log "
+        "oversight/detection oversight/report http/response http/query http/request http/openapi "
+        "http/keys"
+    ),
     "http/routes": (
         "filters formats wire access/credentials access/grants access/keys access/usage "
         "access/policy access/limits access/administration log looking ingest streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection "
         "oversight/review delivery http/response http/connection http/query http/request "
         "http/exports http/pages http/intake http/receivers http/openapi http/console "
-        "http/health http/keys http/declarations fleet"
+        "http/health http/keys http/declarations http/review fleet"
     ),
     "http/metrics": (
         "wire looking oversight/detection oversight delivery/running http/response http/connection "
@@ -301,7 +310,7 @@ PURE_PACKAGES = (
     "ingest/sources/readers", "ingest/sources/vendors", "ingest/sources", "ingest/protocols",
     "streaming/consumers", "declarations",
     "oversight/access_log", "oversight/detection", "oversight", "oversight/review",
-    "oversight/inventory",
+    "oversight/inventory", "oversight/report",
     "delivery/connect", "delivery/files", "delivery/outlets", "client/protocol",
 )  # fmt: skip
 # ... but for these. This list only gets shorter.

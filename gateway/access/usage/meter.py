@@ -12,19 +12,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
 import msgspec
 
-from gateway.access.usage.windows import MINUTE, Counts, Row, Tier, fold, plan
+from gateway.access.usage.windows import MINUTE, Counts, Row, Tier, fold, plan, stretch
 from gateway.clock import Clock, until_next_poll
 from gateway.errors import Unavailable
 from gateway.tasks import PLAIN, Tasks, stop
 
 FLUSH_SECONDS = 0.5
 _BATCH_KEYS = 500
+# Keys of one call of `Ledger.totals`.
+MOST_TOTALS = 250
 _MOST_WAITING = 200_000
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,6 +52,12 @@ class Ledger(Protocol):
 
     async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
         """Counts of a key by index, `first` to `last`. Raises `Unavailable`."""
+
+    async def totals(
+        self, key_ids: Sequence[str], tier: Tier, first: int, last: int
+    ) -> Mapping[str, Counts]:
+        """Sums of the counts from `first` to `last` of each of at most `MOST_TOTALS` keys; keys
+        without counts are left out. Raises `Unavailable`."""
 
 
 class Meter:
@@ -119,6 +127,22 @@ class Meter:
         await self.flush()
         found = await self._ledger.read(key_id, chosen.tier, chosen.first, chosen.last)
         return fold(chosen, found)
+
+    async def totals(
+        self, key_ids: Sequence[str], window: int, ago: int = 0
+    ) -> Mapping[str, Counts]:
+        """Sums of the counts of keys in the `window` seconds that end `ago` seconds before now, in
+        whole minutes, hours or days; keys without counts are left out.
+
+        Raises `InvalidRequest` for what is not kept, `Unavailable` when the ledger is away.
+        """
+        tier, first, last = stretch(window, ago, self._clock.now())
+        await self.flush()
+        found: dict[str, Counts] = {}
+        for start in range(0, len(key_ids), MOST_TOTALS):
+            part = key_ids[start : start + MOST_TOTALS]
+            found.update(await self._ledger.totals(part, tier, first, last))
+        return found
 
     @asynccontextmanager
     async def running(self, tasks: Tasks = PLAIN) -> AsyncIterator[None]:

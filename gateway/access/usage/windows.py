@@ -64,6 +64,16 @@ class UsageRow(msgspec.Struct):
     denials: int
 
 
+class UsageCounts(msgspec.Struct):
+    """Counts in an answer."""
+
+    requests: int = 0
+    streams: int = 0
+    events: int = 0
+    bytes: int = 0
+    denials: int = 0
+
+
 class Plan(msgspec.Struct, frozen=True):
     """Plan of a query: read the counts of `tier` from index `first` to `last`, `each` of them for
     one row."""
@@ -100,6 +110,21 @@ def plan(window: int, step: int, now: float) -> Plan:
     each = step // tier.seconds
     newest = int(now // step)
     return Plan(tier, (newest - rows + 1) * each, (newest + 1) * each - 1, each)
+
+
+def stretch(window: int, ago: int, now: float) -> tuple[Tier, int, int]:
+    """The finest counts that are kept long enough for the last `window` seconds of what ends `ago`
+    seconds before now, and their first and last index. Raises `InvalidRequest` if there are none.
+    """
+    for tier in TIERS:
+        if window % tier.seconds == 0 and 0 < window <= tier.kept - ago:
+            last = tier.index(now - ago)
+            return tier, last - window // tier.seconds + 1, last
+    raise InvalidRequest(
+        f"window: whole minutes up to {MINUTE.kept // 86400} days, whole hours up to "
+        f"{HOUR.kept // 86400} or whole days up to {DAY.kept // 86400}; ask for a shorter window",
+        code="bad_window",
+    )
 
 
 def fold(plan: Plan, found: Mapping[int, Counts]) -> list[Row]:

@@ -5,7 +5,7 @@ Durability: stored usage survives the death of process and machine, and a lossle
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.access.usage.meter import UsageBatch
 from gateway.access.usage.windows import COUNTERS, TIERS, Counts, Tier
@@ -21,6 +21,10 @@ _ADD = (
 )
 _READ = (
     f"SELECT unit, {_COLUMNS} FROM usage WHERE key_id = $1 AND tier = $2 AND unit BETWEEN $3 AND $4"
+)
+_TOTALS = (
+    f"SELECT key_id, {', '.join(f'sum({name})::bigint' for name in COUNTERS)} FROM usage "
+    "WHERE key_id = ANY($1::text[]) AND tier = $2 AND unit BETWEEN $3 AND $4 GROUP BY key_id"
 )
 _NEW = (
     "INSERT INTO usage_writer AS known (id, number) VALUES ($1, $2) ON CONFLICT (id) "
@@ -70,6 +74,13 @@ class PostgresLedger:
         async with self._database.connection("usage cannot be read") as connection:
             rows = await connection.fetch(_READ, key_id, tier.unit, first, last)
         return {unit: tuple(counts) for unit, *counts in rows}
+
+    async def totals(
+        self, key_ids: Sequence[str], tier: Tier, first: int, last: int
+    ) -> Mapping[str, Counts]:
+        async with self._database.connection("usage cannot be read") as connection:
+            rows = await connection.fetch(_TOTALS, list(key_ids), tier.unit, first, last)
+        return {key_id: tuple(counts) for key_id, *counts in rows}
 
     async def close(self) -> None:
         """Close the connections; no call may follow."""

@@ -9,7 +9,7 @@ batch beside them, so that a batch sent again is recognised. Durability is that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gateway.access.usage.meter import UsageBatch
 from gateway.access.usage.windows import COUNTERS, TIERS, Counts, Tier
@@ -21,6 +21,7 @@ _CHUNK = 64
 # Bounds how long one call blocks the server, and one round trip takes.
 _KEYS_A_CALL = 25
 _CALLS_AT_ONCE = 10
+_CHUNKS_A_CALL = 100
 # Longer than any batch is retried.
 _WRITER_MILLISECONDS = 86_400_000
 
@@ -46,20 +47,32 @@ class RedisLedger:
 
     async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
         chunks = range(first // _CHUNK, last // _CHUNK + 1)
-        commands = [("HGETALL", self._key(key_id, tier, chunk)) for chunk in chunks]
+        return _found(
+            await self._fetch([self._key(key_id, tier, one) for one in chunks]), first, last
+        )
+
+    async def totals(
+        self, key_ids: Sequence[str], tier: Tier, first: int, last: int
+    ) -> Mapping[str, Counts]:
+        chunks = range(first // _CHUNK, last // _CHUNK + 1)
+        totals: dict[str, Counts] = {}
+        together = max(1, _CHUNKS_A_CALL // len(chunks))
+        for start in range(0, len(key_ids), together):
+            part = key_ids[start : start + together]
+            answers = await self._fetch(
+                [self._key(key_id, tier, chunk) for key_id in part for chunk in chunks]
+            )
+            for place, key_id in enumerate(part):
+                own = answers[place * len(chunks) : (place + 1) * len(chunks)]
+                if found := _found(own, first, last):
+                    totals[key_id] = tuple(map(sum, zip(*found.values(), strict=True)))
+        return totals
+
+    async def _fetch(self, keys: Sequence[str]) -> list[object]:
         try:
-            answers = await self._link.fetch(commands)
+            return await self._link.fetch([("HGETALL", key) for key in keys])
         except Down:
             raise _unavailable() from None
-        found: dict[int, Counts] = {}
-        for answer in answers:
-            for index, counts in _pairs(answer):
-                # The name may hold a foreign value.
-                if not (index.isdigit() and counts.replace(b" ", b"").isdigit()):
-                    continue
-                if first <= int(index) <= last:
-                    found[int(index)] = tuple(map(int, counts.split()))
-        return found
 
     def _call(self, batch: UsageBatch, key_ids: Sequence[str]) -> ScriptCall:
         keys: list[str] = []
@@ -76,6 +89,19 @@ class RedisLedger:
 
     def _key(self, key_id: str, tier: Tier, chunk: int) -> str:
         return f"{self._link.prefix}:{{{key_id}}}:usage:{tier.unit}:{chunk}"
+
+
+def _found(answers: Iterable[object], first: int, last: int) -> dict[int, Counts]:
+    """Counts in hashes, by index."""
+    found: dict[int, Counts] = {}
+    for answer in answers:
+        for index, counts in _pairs(answer):
+            # The name may hold a foreign value.
+            if not (index.isdigit() and counts.replace(b" ", b"").isdigit()):
+                continue
+            if first <= int(index) <= last:
+                found[int(index)] = tuple(map(int, counts.split()))
+    return found
 
 
 def _pairs(answer: object) -> Iterator[tuple[bytes, bytes]]:

@@ -5,7 +5,8 @@ Durability: usage that `add` has stored survives the death of process and machin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,10 @@ _ADD = (
     f"ON CONFLICT (key_id, tier, unit) DO UPDATE SET {_SUMS}"
 )
 _READ = f"SELECT unit, {_COLUMNS} FROM usage WHERE key_id = ? AND tier = ? AND unit BETWEEN ? AND ?"
+_TOTALS = (
+    f"SELECT key_id, {', '.join(f'sum({name})' for name in COUNTERS)} FROM usage WHERE key_id IN "
+    "(SELECT value FROM json_each(?)) AND tier = ? AND unit BETWEEN ? AND ? GROUP BY key_id"
+)
 _TAKEN = "SELECT 1 FROM writer WHERE id = ? AND number >= ?"
 _REMEMBER = (
     "INSERT INTO writer VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET number = excluded.number"
@@ -51,6 +56,12 @@ class SqliteLedger:
 
     async def read(self, key_id: str, tier: Tier, first: int, last: int) -> Mapping[int, Counts]:
         return await self._run(lambda connection: _read(connection, key_id, tier, first, last))
+
+    async def totals(
+        self, key_ids: Sequence[str], tier: Tier, first: int, last: int
+    ) -> Mapping[str, Counts]:
+        bound = (json.dumps(list(key_ids)), tier.unit, first, last)
+        return await self._run(lambda connection: _totals(connection, bound))
 
     async def close(self) -> None:
         """Close the file; no call may follow."""
@@ -90,3 +101,8 @@ def _read(
 ) -> dict[int, Counts]:
     rows = connection.execute(_READ, (key_id, tier.unit, first, last))
     return {int(unit): tuple(map(int, counts)) for unit, *counts in rows}
+
+
+def _totals(connection: apsw.Connection, bound: tuple[str, str, int, int]) -> dict[str, Counts]:
+    rows = connection.execute(_TOTALS, bound)
+    return {str(key_id): tuple(map(int, counts)) for key_id, *counts in rows}

@@ -98,7 +98,7 @@ async def list_all(
     now, administration = context.clock.now(), administration_by(context, admission)
     holding, own = admission.holding(request), admission.grants
     known = await grants_by_role(context.key_store)
-    findings = await _open_findings(context, admission)
+    findings = await open_findings(context, admission)
     if findings is None and query.findings is not None:
         raise Forbidden(
             "findings: which keys have some is shown to keys with a grant of usage.read",
@@ -121,7 +121,7 @@ async def list_all(
         yield Rest(keys.rest(last))
 
 
-async def _open_findings(context: Context, admission: Admission) -> Counter[str] | None:
+async def open_findings(context: Context, admission: Admission) -> Counter[str] | None:
     """Numbers of open findings by key, as far as the caller sees whom they are about; None if it
     may not read them."""
     if admission.view_of("usage.read") is None:

@@ -31,7 +31,7 @@ def _many(name: str, about: str, **schema: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-KEYS: tuple[dict[str, Any], ...] = (
+CONDITIONS: tuple[dict[str, Any], ...] = (
     _many("owner", "Whose they are."),
     _many("role", "Roles that they have."),
     _many("state", "States.", enum=list(_STATES)),
@@ -49,6 +49,9 @@ KEYS: tuple[dict[str, Any], ...] = (
      "description": "They have not ended, and were never used, as far as is known."},
     {"name": "findings", "in": "query", "schema": _FLAG,
      "description": "With open findings, or without; needs `usage.read`."},
+)  # fmt: skip
+KEYS: tuple[dict[str, Any], ...] = (
+    *CONDITIONS,
     {"name": "order", "in": "query", "schema": {"enum": list(ORDERS), "default": ORDERS[0]},
      "description": "`expires`: what ends first; `last_used`: what was used least recently."},
     {"name": "limit", "in": "query",

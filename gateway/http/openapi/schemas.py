@@ -15,6 +15,7 @@ from gateway.access.administration.administration import MintedKey, RevokedKey
 from gateway.access.grants.grant import Grant
 from gateway.access.grants.role import NewRoleBody
 from gateway.access.keys.issuance import NewKeyBody
+from gateway.access.usage.totals import UsageOfAll
 from gateway.delivery.definition import NewDestinationBody, ReplayBody, SecretBody
 from gateway.event import MAX_DEPTH, MAX_EVENT_BYTES, Members
 from gateway.fleet.health import ReadinessAnswer, StatusAnswer
@@ -23,6 +24,7 @@ from gateway.http.query import bodies
 from gateway.http.query.query import StreamParameters
 from gateway.http.response import answers
 from gateway.log.gap import Gap
+from gateway.oversight.report.rows import AccessReview
 from gateway.oversight.review.document import KeyDocument
 
 Schema = dict[str, Any]
@@ -34,7 +36,7 @@ BODIES: tuple[type, ...] = (
 )  # fmt: skip
 ANSWERS: tuple[type, ...] = (
     Gap, Grant, MintedKey, RevokedKey, KeyDocument, LiveStreamAnswer, LiveStreamList,
-    ReadinessAnswer, StatusAnswer, *answers.ANSWERS,
+    ReadinessAnswer, StatusAnswer, AccessReview, UsageOfAll, *answers.ANSWERS,
 )  # fmt: skip
 _PREFIX = "#/components/schemas/"
 _REFERENCE = re.compile(rf"{_PREFIX}\w+")

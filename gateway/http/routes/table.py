@@ -45,6 +45,7 @@ from gateway.http.query.query import (
 from gateway.http.query.streams import STREAMS
 from gateway.http.receivers.otlp import PROTOBUF_TYPE, receive_logs, render
 from gateway.http.receivers.routes import ROUTES_OF_SENDERS
+from gateway.http.review.routes import REVIEW_ROUTES
 from gateway.http.routes import (
     authz,
     consumers,
@@ -360,6 +361,7 @@ ROUTES: tuple[Route, ...] = (
           problems=(404,), tag="delivery"),
     *KEY_ROUTES,
     *DECLARATION_ROUTES,
+    *REVIEW_ROUTES,
     *HEALTH_ROUTES,
     *CONSOLE_ROUTES,
     *ROUTES_OF_SENDERS,

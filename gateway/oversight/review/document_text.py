@@ -39,7 +39,7 @@ def to_markdown(blocks: Sequence[Block]) -> str:
 
 def _markdown(block: Block) -> str:
     if block.kind == "table":
-        rows = [f"| {_escaped(name)} | {_escaped(value)} |" for name, value in block.rows]
+        rows = [f"| {markdown_text(name)} | {markdown_text(value)} |" for name, value in block.rows]
         return "\n".join(["| | |", "| --- | --- |", *rows, ""])
     if block.kind == "code":
         lines = [visible(line) for line in block.rows]
@@ -47,18 +47,19 @@ def _markdown(block: Block) -> str:
         fence = "`" * max(3, longest + 1)
         return "\n".join([f"{fence}json", *lines, fence, ""])
     if block.kind == "list":
-        return "\n".join([*(f"- {_escaped(item)}" for item in block.rows), ""])
+        return "\n".join([*(f"- {markdown_text(item)}" for item in block.rows), ""])
     mark = {"title": "# ", "heading": "## "}.get(block.kind, "")
     return f"{mark}{_line(block.rows[0])}\n"
 
 
 def _line(text: str) -> str:
     """A line of its own, whose first characters must not begin a list, a rule or a heading."""
-    escaped = _escaped(text).strip() or "(empty)"
+    escaped = markdown_text(text).strip() or "(empty)"
     return re.sub(r"\A(\d*)([-+=.):]|\.)", r"\1\\\2", escaped)
 
 
-def _escaped(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """Text within a line or a cell of Markdown."""
     return _MARKUP.sub(_backslashed, visible(text))
 
 
@@ -72,7 +73,7 @@ def to_html(blocks: Sequence[Block]) -> str:
     body = "\n".join(map(_html, blocks))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<title>{html_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>\n"
     )
 
@@ -80,15 +81,16 @@ def to_html(blocks: Sequence[Block]) -> str:
 def _html(block: Block) -> str:
     if block.kind == "table":
         rows = [
-            f'<tr><th scope="row">{_text(name)}</th><td>{_text(value)}</td></tr>'
+            f'<tr><th scope="row">{html_text(name)}</th><td>{html_text(value)}</td></tr>'
             for name, value in block.rows
         ]
         return "\n".join(["<table>", *rows, "</table>"])
     if block.kind == "list":
-        return "\n".join(["<ul>", *(f"<li>{_text(item)}</li>" for item in block.rows), "</ul>"])
+        return "\n".join(["<ul>", *(f"<li>{html_text(item)}</li>" for item in block.rows), "</ul>"])
     tag = {"title": "h1", "heading": "h2", "text": "p", "code": "pre"}[block.kind]
-    return "\n".join(f"<{tag}>{_text(row)}</{tag}>" for row in block.rows)
+    return "\n".join(f"<{tag}>{html_text(row)}</{tag}>" for row in block.rows)
 
 
-def _text(text: str) -> str:
+def html_text(text: str) -> str:
+    """Text within an element or attribute of HTML."""
     return html.escape(visible(text), quote=True)

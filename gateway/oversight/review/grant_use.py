@@ -87,6 +87,11 @@ class GrantUse:
             self.events += self.named.grant.effect == "deny" or self._reads.cover(event)
 
     @property
+    def awaits_events(self) -> bool:
+        """Whether an event may still make it used."""
+        return not self.used and (bool(self._reads) or self.named.grant.effect == "deny")
+
+    @property
     def used(self) -> bool:
         return self.events > 0 or (self._acted and self.named.grant.effect == "allow")
 

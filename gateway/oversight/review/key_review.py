@@ -79,6 +79,21 @@ class Review:
                     found += past_accesses(event, key_id, since)
         return found + present_accesses(presence, found, since, self._clock.now())
 
+    async def records(self, since: float, categories: tuple[str, ...]) -> AsyncGenerator[Event]:
+        """Records of the gateway of these categories, newest first, within the budget."""
+        wanted = Scope(tenant=(RESERVED,), category=categories)
+        meant, left = wanted.compile(), self._patience.events
+        async for events in self._newest_first(since, _READ_RECORDS, ScanHint(wanted, (Scope(),))):
+            async for event in self.slices.each(events):
+                if not meant(event):
+                    continue
+                if not left:
+                    self.complete = False
+                    return
+                left -= 1
+                self.oldest = event
+                yield event
+
     async def events(self, since: float) -> AsyncGenerator[Event]:
         """Events of the log, newest first, within the budget."""
         left = self._patience.events

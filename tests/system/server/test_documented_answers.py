@@ -234,6 +234,11 @@ async def administer_keys(ask: Asked) -> None:
         await ask("keyDocument", 200, id=key, headers={"Accept": kind})
     await ask("keyHistory", 200, id=key)
     await ask("keyUsage", 200, "?window=1h&step=15m", id=key)
+    await ask("usage", 200)
+    await ask("usage", 200, "?by=owner&window=400d")
+    await ask("keys", 200, "?limit=1")
+    for kind in ("text/markdown", "text/html", "text/csv", "application/json"):
+        await ask("review", 200, headers={"Accept": kind})
     await ask("preview", 200, json={"grants": [GRANT]})
     await ask("simulate", 200, json={"key": key, "grants": [GRANT], "roles": []})
     named = key_id(await ask.gateway.mint(NAMED))
@@ -473,7 +478,7 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     await ask("explain", 404, json={"key": UNKNOWN["id"], "action": "pull"})
     await refuse_to_resolve(ask)
     await ask("simulate", 404, json={"key": UNKNOWN["id"], "roles": []})
-    for name in ("pull", "stream", "keyDocument"):
+    for name in ("pull", "stream", "keyDocument", "review"):
         await ask(name, 406, id=ended, headers={"Accept": "image/png"})
     await ask("streamPost", 406, json={}, headers={"Accept": "image/png"})
     await gateway.send(event(id="x", tenant="a"), event(id="x", tenant="b"))

@@ -59,6 +59,8 @@ ACTIONS_OF = {
     "keyDocument": ("keys.read", "usage.read"),
     "keyHistory": ("pull", "keys.read"),
     "keyUsage": ("usage.read",),
+    "usage": ("usage.read",),
+    "review": ("keys.read",),
     "findings": ("usage.read",),
     "expectFinding": ("keys.admin",),
     "noLongerExpectFinding": ("keys.admin",),

@@ -1,0 +1,1 @@
+"""Access review and usage over keys, for who looks after keys."""

@@ -1,0 +1,1 @@
+"""Access review as a report: who may see what, who looked, and what has changed."""
