@@ -1,26 +1,16 @@
-"""`audit-gateway destinations`: works on the stores of the gateway, with or without it running."""
+"""`audit-gateway destinations`: on the stores of the gateway, with or without it running, or over
+its HTTP interface."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any
 
 import click
 
-from gateway.cli.base.key_folder import json_option, key_store, refuse_whole_key, run
-from gateway.cli.base.operator import this_operator
-from gateway.cli.base.options import settings_options
-from gateway.cli.base.stores import log_to_read
+from gateway.cli.administration.target import Target, target_options
+from gateway.cli.base.key_folder import json_option, reason_option, refuse_whole_key
 from gateway.cli.base.terminal import say, say_json
 
-if TYPE_CHECKING:
-    from gateway.delivery.administration import DestinationAdministration
-    from gateway.delivery.answer import DestinationAnswer, TestAnswer
-    from gateway.delivery.running.outlets import Outlets
-    from gateway.log.ports import Log
-    from gateway.settings.declarations import Settings
-T = TypeVar("T")
 _EXAMPLES = """\b
 Examples:
   audit-gateway destinations create siem --type http --key 7kQ2mZ0aB1cD \\
@@ -33,15 +23,6 @@ The value of a secret is asked for, or read as a line of standard input: argumen
 process lists. A running gateway heeds a change within a second.
 """
 _name_argument = click.argument("name", metavar="NAME", callback=refuse_whole_key)
-_reason_option = click.option("--reason", default="", help="Why, for the record.")
-
-
-class _Desk(NamedTuple):
-    """What the commands work with."""
-
-    admin: DestinationAdministration
-    outlets: Outlets
-    log: Log
 
 
 @click.group(epilog=_EXAMPLES)
@@ -82,7 +63,8 @@ def destinations() -> None:
     metavar="NAME",
     help="A secret, whose value is asked for; may be repeated.",
 )
-@settings_options
+@reason_option
+@target_options
 @json_option
 def create(
     name: str,
@@ -93,7 +75,8 @@ def create(
     start: str,
     members: str,
     secrets: tuple[str, ...],
-    settings: Settings,
+    reason: str,
+    target: Target,
     as_json: bool,
 ) -> None:
     """Make a destination, which begins to deliver what its key may see."""
@@ -108,87 +91,77 @@ def create(
         "secrets": {one: _asked(one) for one in secrets},
     }
 
-    async def work(desk: _Desk) -> DestinationAnswer:
-        return await desk.admin.shown(await desk.admin.create(raw))
-
-    made = _at_desk(settings, work, change=True)
+    made = target.destinations.create(raw, reason)
     if as_json:
         say_json(made)
     else:
-        say(f"destination {name} is made; it begins behind {made.cursor}")
+        say(f"destination {name} is made; it begins behind {made['cursor']}")
 
 
 @destinations.command("list")
-@settings_options
+@target_options
 @json_option
-def list_all(settings: Settings, as_json: bool) -> None:
+def list_all(target: Target, as_json: bool) -> None:
     """List all destinations with their state and lag."""
 
-    async def work(desk: _Desk) -> list[DestinationAnswer]:
-        return [await desk.admin.shown(one) for one in await desk.admin.all()]
-
-    found = _at_desk(settings, work)
+    found = target.destinations.all()
     if as_json:
         say_json({"destinations": found})
         return
     for one in found:
-        reason = one.reason_code or (
-            one.last_error.kind if one.state == "failing" and one.last_error else ""
-        )
-        say(f"{one.name:20}  {one.type:14}  {one.state:9}  {one.lag.events:>9} behind  {reason}")
+        error = one.get("last_error")
+        failing = error["kind"] if error and one["state"] == "failing" else ""
+        lag = f"{one['lag']['events']:>9} behind"
+        reason = one.get("reason_code") or failing
+        say(f"{one['name']:20}  {one['type']:14}  {one['state']:9}  {lag}  {reason}")
 
 
 @destinations.command()
 @_name_argument
-@settings_options
+@target_options
 @json_option
-def show(name: str, settings: Settings, as_json: bool) -> None:
+def show(name: str, target: Target, as_json: bool) -> None:
     """Show one destination and its health."""
-
-    async def work(desk: _Desk) -> DestinationAnswer:
-        return await desk.admin.shown(await desk.admin.named(name))
-
-    say_json(_at_desk(settings, work), None if as_json else 2)
+    say_json(target.destinations.show(name), None if as_json else 2)
 
 
 @destinations.command()
 @_name_argument
-@settings_options
+@target_options
 @json_option
-def test(name: str, settings: Settings, as_json: bool) -> None:
-    """Send one event that is not in the log, from this machine. Exit code 1 if it is not taken."""
+def test(name: str, target: Target, as_json: bool) -> None:
+    """Send one event that is not in the log. Exit code 1 if it is not taken.
 
-    async def work(desk: _Desk) -> TestAnswer:
-        destination = await desk.admin.named(name)
-        return await desk.outlets.test(destination, desk.log)
-
-    answer = _at_desk(settings, work)
+    It goes from this machine or, with --url, from the gateway.
+    """
+    answer = target.destinations.test(name)
     if as_json:
         say_json(answer)
     else:
-        status = "" if answer.status is None else f" {answer.status}"
-        say(f"{answer.result}{status} in {answer.took_ms} ms  {answer.message}".rstrip())
-    if answer.result != "success":
+        status = "" if answer["status"] is None else f" {answer['status']}"
+        told = f"{answer['result']}{status} in {answer['took_ms']} ms  {answer['message']}"
+        say(told.rstrip())
+    if answer["result"] != "success":
         raise SystemExit(1)
 
 
 @destinations.command()
 @_name_argument
-@_reason_option
-@settings_options
-def pause(name: str, reason: str, settings: Settings) -> None:
+@reason_option
+@target_options
+def pause(name: str, reason: str, target: Target) -> None:
     """Stop a destination after the request that is under way; its position stays."""
-    _at_desk(settings, lambda desk: desk.admin.pause(name, reason), change=True)
+    target.destinations.pause(name, reason)
     say(f"destination {name} is paused")
 
 
 @destinations.command()
 @_name_argument
-@_reason_option
-@settings_options
-def resume(name: str, reason: str, settings: Settings) -> None:
+@reason_option
+@target_options
+def resume(name: str, reason: str, target: Target) -> None:
     """Have a paused or disabled destination go on from its position."""
-    _at_desk(settings, lambda desk: desk.admin.resume(name, reason), change=True)
+    target.destinations.resume(name, reason)
     say(f"destination {name} goes on")
 
 
@@ -204,8 +177,8 @@ def resume(name: str, reason: str, settings: Settings) -> None:
     help="A dead letter by its id, or all; may be repeated.",
 )
 @click.option("--cancel", is_flag=True, help="End the one that goes on, instead.")
-@_reason_option
-@settings_options
+@reason_option
+@target_options
 def replay(
     name: str,
     start: str,
@@ -213,18 +186,16 @@ def replay(
     letters: tuple[str, ...],
     cancel: bool,
     reason: str,
-    settings: Settings,
+    target: Target,
 ) -> None:
     """Deliver a part of the log, or dead letters, a second time; the position stays."""
-    from gateway.delivery.definition import ReplayBody
-
     if cancel:
-        _at_desk(settings, lambda desk: desk.admin.cancel_replay(name), change=True)
+        target.destinations.cancel_replay(name, reason)
         say(f"the replay of destination {name} is cancelled")
         return
     chosen: Any = "all" if letters == ("all",) else list(letters) or ""
-    body = ReplayBody(start=start, to=to, dead_letters=chosen, reason=reason)
-    _at_desk(settings, lambda desk: desk.admin.replay(name, body), change=True)
+    body = {"from": start, "to": to, "dead_letters": chosen, "reason": reason}
+    target.destinations.replay(name, body)
     say(f"destination {name} replays; `destinations show {name}` says how far it is")
 
 
@@ -232,91 +203,39 @@ def replay(
 @_name_argument
 @click.option("--after", default="", help="Those behind this one.")
 @click.option("--limit", default=100, type=click.IntRange(1, 10_000), show_default=True)
-@settings_options
+@target_options
 @json_option
-def dead_letters(name: str, after: str, limit: int, settings: Settings, as_json: bool) -> None:
+def dead_letters(name: str, after: str, limit: int, target: Target, as_json: bool) -> None:
     """List pointers to the events that the receiver did not take."""
-    from gateway.delivery.answer import public_dead_letter
-
-    found = _at_desk(settings, lambda desk: desk.admin.dead_letters(name, after, limit))
-    shown = list(map(public_dead_letter, found))
+    found = target.destinations.dead_letters(name, after, limit)
     if as_json:
-        say_json({"dead_letters": shown})
+        say_json({"dead_letters": found})
         return
-    for one in shown:
-        say(f"{one.id}  {one.tenant}  {one.event}  {one.reason}")
+    for one in found:
+        say(f"{one['id']}  {one['tenant']}  {one['event']}  {one['reason']}")
 
 
 @destinations.command("set-secret")
 @_name_argument
 @click.argument("secret", metavar="SECRET")
 @click.option("--overlap", default="0s", help="For how long the old value counts, too.")
-@settings_options
-def set_secret(name: str, secret: str, overlap: str, settings: Settings) -> None:
+@reason_option
+@target_options
+def set_secret(name: str, secret: str, overlap: str, reason: str, target: Target) -> None:
     """Set or rotate a secret, whose value is asked for."""
-    value = _asked(secret)
-    _at_desk(
-        settings, lambda desk: desk.admin.set_secret(name, secret, value, overlap), change=True
-    )
+    body = {"value": _asked(secret), "overlap": overlap}
+    target.destinations.set_secret(name, secret, body, reason)
     say(f"secret {secret} of {name} is set")
 
 
 @destinations.command()
 @_name_argument
-@settings_options
-def delete(name: str, settings: Settings) -> None:
+@reason_option
+@target_options
+def delete(name: str, reason: str, target: Target) -> None:
     """Delete a destination with its position, secrets and dead letters."""
-    _at_desk(settings, lambda desk: desk.admin.delete(name), change=True)
+    target.destinations.delete(name, reason)
     say(f"destination {name} is deleted")
-
-
-def _at_desk(
-    settings: Settings, work: Callable[[_Desk], Awaitable[T]], *, change: bool = False
-) -> T:
-    """Result of work on destinations. Without `change` it is recorded as a look at keys."""
-
-    async def worked() -> T:
-        async with _desk(settings, change) as desk:
-            return await work(desk)
-
-    return run(worked())
-
-
-@asynccontextmanager
-async def _desk(settings: Settings, change: bool) -> AsyncIterator[_Desk]:
-    from gateway.access.administration.caller import CommandLine
-    from gateway.access.credentials.pepper import Pepper
-    from gateway.adapters.files.agreement import agree_on_pepper
-    from gateway.adapters.files.folder import DataFolder
-    from gateway.delivery.administration import DestinationAdministration, Stores
-    from gateway.delivery.connect.lookup import Lookups
-    from gateway.delivery.running.outlets import Outlets
-    from gateway.runtime.declared import declare
-    from gateway.runtime.outlets import outlet_types
-    from gateway.runtime.stores import open_consumers, open_destinations
-
-    async with AsyncExitStack() as stack:
-        keys, clock = await stack.enter_async_context(key_store(settings, change=change))
-        log = await stack.enter_async_context(log_to_read(settings))
-        consumers = await open_consumers(settings)
-        stack.push_async_callback(consumers.close)
-        store = await open_destinations(settings)
-        stack.push_async_callback(store.close)
-        lookups = Lookups()
-        stack.callback(lookups.close)
-        peppers = DataFolder.of(settings).peppers
-        types = outlet_types(settings, clock, lookups)
-        outlets = Outlets(types, peppers.newest, clock)
-        declare(settings, outlets, clock)
-
-        async def pepper() -> Pepper:
-            return (await agree_on_pepper(peppers, keys, clock.now())).current
-
-        admin = DestinationAdministration(
-            CommandLine(this_operator()), Stores(store, consumers, keys, log), clock, pepper,
-            outlets.check_type,
-        )  # fmt: skip
-        yield _Desk(admin, outlets, log)
 
 
 def _object(text: str, option: str) -> dict[str, Any]:

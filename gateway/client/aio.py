@@ -42,10 +42,11 @@ class AsyncClient:
         url: str,
         key: str,
         *,
+        ca: str | None = None,
         notice: Callable[[str], None] = lambda text: None,
         pause: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
-        self._address = GatewayAddress(url, key)
+        self._address = GatewayAddress(url, key, ca)
         self._http = httpx.AsyncClient(**self._address.options())
         self._notice = notice
         self._pause = pause or SLEEP

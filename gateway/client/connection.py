@@ -19,10 +19,12 @@ _CONNECT_SECONDS = 10
 
 class GatewayAddress:
     """Address of one gateway with the key for it. No other server gets the key: redirects and the
-    environment's proxies are not followed."""
+    environment's proxies are not followed. `ca`: file of the certificates that are trusted in
+    place of the system's."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, ca: str | None = None) -> None:
         self.url = url
+        self._ca = ca
         self._address = _checked(url)
         self._key = _usable(key)
         self._was_reached = False
@@ -32,7 +34,7 @@ class GatewayAddress:
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self._address.scheme == "https":
             # The system's certificates, or SSL_CERT_FILE: loading takes 20 ms.
-            trust = ssl.create_default_context()
+            trust = _trusting(self._ca)
         return {
             "base_url": self._address,
             "headers": {"Authorization": f"Bearer {self._key}", "Accept-Encoding": "identity"},
@@ -42,7 +44,7 @@ class GatewayAddress:
 
     def arguments(self, call: GatewayCall) -> dict[str, Any]:
         """Arguments of httpx for a request."""
-        headers = {"Accept": call.accept}
+        headers = {"Accept": call.accept, **call.headers}
         if call.content is not None:
             headers["Content-Type"] = NDJSON
         return {
@@ -75,6 +77,16 @@ class GatewayAddress:
         return errors.Unavailable(
             f"{self.url} cannot be reached: {reason}; is the gateway running?", code="unreachable"
         )
+
+
+def _trusting(ca: str | None) -> ssl.SSLContext:
+    """Context that trusts the CA in a file, or else those of the system."""
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise errors.InvalidRequest(
+            f"{ca}: no certificates can be read from it: {error.strerror or error}"
+        ) from None
 
 
 def _usable(key: str) -> str:

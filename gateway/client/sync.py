@@ -41,10 +41,11 @@ class Client:
         url: str,
         key: str,
         *,
+        ca: str | None = None,
         notice: Callable[[str], None] = lambda text: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._address = GatewayAddress(url, key)
+        self._address = GatewayAddress(url, key, ca)
         self._http = httpx.Client(**self._address.options())
         self._notice = notice
         self._pause = pause

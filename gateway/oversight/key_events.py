@@ -227,8 +227,11 @@ def _ending(now: float) -> lifecycle.Changing:
 
 def _event_of_change(change: Change) -> Draft:
     data = {"name": change.name, **change.data} if change.name else change.data
-    if change.operator is not None:
-        data = {**data, "command_line": msgspec.to_builtins(change.operator)}
+    reason = change.reason
+    if (operator := change.operator) is not None:
+        reason = reason or operator.reason
+        who = msgspec.structs.replace(operator, reason="")
+        data = {**data, "command_line": msgspec.to_builtins(who)}
     return new_gateway_event(
         id=change.id,
         category=_category(change),
@@ -237,7 +240,7 @@ def _event_of_change(change: Change) -> Draft:
         severity=_SEVERITY.get(change.action, 1),
         by=change.by,
         about=change.about,
-        reason=change.reason,
+        reason=reason,
         data=data,
     )
 

@@ -196,26 +196,24 @@ ALLOWED = {
         "http/request http/intake http/metrics http/health http runtime/process fleet"
     ),
     "cli/base": (
-        "settings scheduling access/credentials access/grants access/keys access/administration "
+        "settings scheduling access/credentials access/keys access/administration "
         "log oversight adapters/files adapters/sqlite adapters/postgres runtime"
     ),
     "client/protocol": "formats ingest",
     "client": "settings ingest client/protocol",
-    "cli/client": "",
+    "cli/client": "client/protocol client",
     "cli/importing": (
         "settings log ingest ingest/sources adapters/files runtime client/protocol client cli/base "
         "cli/client"
     ),
-    "cli/keys": (
-        "settings scheduling access/grants access/keys access/usage access/policy "
-        "access/administration log oversight/access_log oversight/detection oversight/review "
-        "runtime cli/base"
+    "cli/administration": (
+        "settings scheduling access/credentials access/grants access/keys access/usage "
+        "access/policy access/administration log oversight/access_log oversight/detection "
+        "oversight/review delivery/connect delivery delivery/running adapters/files runtime "
+        "cli/base cli/client"
     ),
-    "cli": (
-        "settings formats access/credentials access/grants access/keys access/administration log "
-        "ingest ingest/sources oversight delivery/connect delivery delivery/running adapters "
-        "adapters/files adapters/sqlite adapters/postgres http/tls http/request runtime/process "
-        "runtime client/protocol client cli/base cli/client"
+    "cli/keys": (
+        "settings access/grants access/keys oversight/access_log cli/base cli/administration"
     ),
 }
 MOST_MODULES = 14

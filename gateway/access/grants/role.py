@@ -16,6 +16,7 @@ from gateway.json_members import Body, about, parse_body
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 MAX_ROLES_OF_KEY = 16
+_UNREADABLE = about("Why this version cannot read it: its keys may do nothing.")
 RolesOfBody = Annotated[
     Any, about(type="array", items={"type": "string"}, maxItems=MAX_ROLES_OF_KEY)
 ]
@@ -51,7 +52,13 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     def public(self) -> RoleAnswer:
         shown, problems = tuple([grant.shown() for grant in self.grants]), defects_in(self.grants)
         return RoleAnswer(
-            self.name, self.description, shown, self.builtin, problems, self.managed_by
+            self.name,
+            self.description,
+            shown,
+            self.builtin,
+            problems,
+            self.managed_by,
+            self.unreadable,
         )
 
 
@@ -64,6 +71,7 @@ class RoleAnswer(msgspec.Struct, omit_defaults=True):
     builtin: bool
     problems: list[dict[str, str]] = []
     managed_by: Annotated[str, about("Its declaration, as `<set>/<name>`.")] = ""
+    unreadable: Annotated[str, _UNREADABLE] = ""
 
 
 def _builtin(name: str, description: str, *grants: dict[str, Any]) -> Role:

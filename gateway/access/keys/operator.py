@@ -10,12 +10,14 @@ PREFIX = "cli:"
 
 
 class Operator(msgspec.Struct, frozen=True, omit_defaults=True):
-    """User of the system at the command line; `sudo_user` is who became `user` by sudo."""
+    """User of the system at the command line; `sudo_user` is who became `user` by sudo.
+    `reason` is why, where the change itself keeps none."""
 
     user: str
     sudo_user: str = ""
     host: str = ""
     terminal: str = ""
+    reason: str = ""
 
     @property
     def actor(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -15,8 +15,6 @@ from gateway.cli.base.terminal import say
 
 if TYPE_CHECKING:
     from gateway.access.administration.administration import Administration
-    from gateway.access.grants.role import RoleAnswer
-    from gateway.access.keys.key import KeyAnswer
     from gateway.access.keys.key_store import KeyStore, NotesOfKeys
     from gateway.settings.declarations import Settings
     from gateway.trusted_clock import TrustedClock
@@ -44,6 +42,7 @@ grant_option = click.option(
 role_option = click.option(
     "--role", "roles", multiple=True, help="A role by name; may be repeated."
 )
+reason_option = click.option("--reason", default="", help="Why; recorded with who did it.")
 limit_option = click.option(
     "--limit", "limits", multiple=True,
     help="A limit of its own, such as events_per_second=100 (0: none); may be repeated.",
@@ -66,8 +65,10 @@ def administer(
     *,
     make: bool = False,
     change: bool = False,
+    reason: str = "",
 ) -> T:
-    """Result of work on keys and roles for the operator; `make`, `change` as for `key_store`."""
+    """Result of work on keys and roles for the operator; `make`, `change` as for `key_store`.
+    `reason` is recorded with who made a change."""
     from gateway.access.administration.administration import Administration
     from gateway.access.administration.caller import CommandLine
     from gateway.scheduling.loop_work import LoopWork
@@ -75,7 +76,7 @@ def administer(
     async def administered() -> T:
         async with key_store(settings, make=make, change=change) as (store, clock):
             pepper = partial(current_pepper, settings, store, clock)
-            caller, slices = CommandLine(this_operator()), LoopWork(clock).slices("")
+            caller, slices = CommandLine(this_operator(reason)), LoopWork(clock).slices("")
             admin = Administration(caller, store, clock, settings.keys, pepper, slices)
             return await work(admin)
 
@@ -113,10 +114,9 @@ async def key_store(
         yield store, clock
 
 
-def echo_problems(shown: KeyAnswer | RoleAnswer) -> None:
+def echo_problems(shown: Mapping[str, Any]) -> None:
     """Print the problems of the grants of a key or role, one per line."""
-
-    for one in shown.problems:
+    for one in shown.get("problems", ()):
         say(f"  ! {one['path']}: {one['reason']}; {one['means']}")
 
 

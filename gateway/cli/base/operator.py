@@ -20,12 +20,13 @@ _MOST_ASKED = 2_048
 _NOT_ASKED = ("config_file", "data", "as_json", "kind")
 
 
-def this_operator() -> Operator:
-    """User of the system who runs the command, and its terminal.
+def this_operator(reason: str = "") -> Operator:
+    """User of the system who runs the command, its terminal, and why.
 
     `SUDO_USER` names the user before sudo; they control the environment, so it is recorded beside
     the user, never instead of it.
     """
+    from gateway.access.keys.lifecycle import check_reason
     from gateway.access.keys.operator import Operator
 
     return Operator(
@@ -33,6 +34,7 @@ def this_operator() -> Operator:
         sudo_user=_plain(os.environ.get("SUDO_USER", "")),
         host=_plain(os.uname().nodename),
         terminal=_plain(_terminal()),
+        reason=check_reason(reason),
     )
 
 

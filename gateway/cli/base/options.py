@@ -23,20 +23,20 @@ class Folder(click.Path):
         return super().convert(value, param, ctx)
 
 
-_config_option = click.option(
+config_path_option = click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file of settings, as for `serve`.",
 )
-_data_option = click.option("--data", help="Data folder of the gateway.  [default: ./audit-data]")
+data_option = click.option("--data", help="Data folder of the gateway.  [default: ./audit-data]")
 _Command = Callable[..., Any]
 
 
 def config_option(command: _Command) -> _Command:
     """Add `--config`; the command gets the `settings` of that file and the environment."""
 
-    @_config_option
+    @config_path_option
     @wraps(command)
     def with_settings(*, config_file: Path | None, data: str | None = None, **given: Any) -> Any:
         from gateway.settings.load import load
@@ -48,7 +48,7 @@ def config_option(command: _Command) -> _Command:
 
 def settings_options(command: _Command) -> _Command:
     """Add `--config` and `--data`; the command gets the `settings` that they give."""
-    return config_option(_data_option(command))
+    return config_option(data_option(command))
 
 
 _every_option = click.option(

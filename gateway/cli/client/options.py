@@ -29,6 +29,11 @@ def read_key(key_file: Path | None) -> str:
         key, origin = os.environ.get(KEY_VARIABLE, "").strip(), KEY_VARIABLE
     if not key:
         raise InvalidRequest(f"a key is needed: set {KEY_VARIABLE} or give --key-file FILE")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise InvalidRequest(f"what {origin} holds is not a key: it has spaces or odd characters")
+    return check_key(key, f"what {origin} holds")
+
+
+def check_key(key: str, origin: str) -> str:
+    """The key, if it can be one. No error repeats it."""
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidRequest(f"{origin} is not a key: it is empty, or has spaces or odd characters")
     return key

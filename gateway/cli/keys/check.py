@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from gateway.cli.base.key_folder import json_option, run
-from gateway.cli.base.options import settings_options
+from gateway.cli.administration.target import Target, target_options
+from gateway.cli.base.key_folder import json_option
 from gateway.cli.base.terminal import say, say_json
 
-if TYPE_CHECKING:
-    from gateway.runtime.stored_keys import Documents
-    from gateway.settings.declarations import Settings
-
 _FOUND = 1
+Members = dict[str, Any]
 _EXAMPLES = """\b
 Examples:
   audit-gateway keys check --data /var/lib/audit-gateway
@@ -27,18 +24,18 @@ not a gateway is running, also one of an earlier version.
 
 
 @click.command("check", epilog=_EXAMPLES)
-@settings_options
+@target_options
 @json_option
-def check(settings: Settings, as_json: bool) -> None:
+def check(target: Target, as_json: bool) -> None:
     """Name the grants of keys and roles that would be refused today, and how they are read.
 
-    Run it before an upgrade, with the new version.
+    Run it on the folder before an upgrade, with the new version: a gateway by --url says how its
+    own version reads them.
     """
-
-    keys, roles = run(_documents(settings))
-    found = [one for name, document in keys.items() for one in _of_key(name, document)]
-    found += [one for name, document in roles.items() for one in _of_role(name, document)]
-    wide = [name for name, document in keys.items() if _reaches_every_tenant(name, document)]
+    keys, roles = target.keys.stored()
+    found = [one for key in keys for one in _of_key(key)]
+    found += [one for role in roles for one in _of_role(role)]
+    wide = sorted(key["id"] for key in keys if _reaches_every_tenant(key))
     if as_json:
         say_json({"problems": found, "every_tenant": wide})
     else:
@@ -59,49 +56,37 @@ def check(settings: Settings, as_json: bool) -> None:
         raise SystemExit(_FOUND)
 
 
-async def _documents(settings: Settings) -> Documents:
-    from gateway.errors import NotFound
-    from gateway.runtime.stored_keys import read_postgres, read_sqlite
-
-    if settings.on_postgres:
-        return await read_postgres(settings.store_url)
-    path = settings.data / "keys.db"
-    if not path.exists():
-        raise NotFound(
-            f"there are no keys in {settings.data}; name the folder of the gateway with --data",
-            code="no_keys",
-        )
-    return read_sqlite(path)
-
-
-def _of_key(key_id: str, document: bytes) -> list[dict[str, Any]]:
-    from gateway.access.keys.unreadable import read_key
-
+def _of_key(key: Members) -> list[Members]:
     remedy = "make a key with the grant mended, and revoke this one"
-    key = read_key(key_id, document, b"", 0)
-    if key.unreadable:
-        return [_unreadable({"key": key_id}, key.unreadable)]
+    if key.get("unreadable"):
+        return [_unreadable({"key": key["id"]}, key["unreadable"])]
     return [
-        {"key": key_id, "name": key.name, **one, "do": _remedy(one, remedy)}
-        for one in _wrong(key.grants)
+        {"key": key["id"], "name": key["name"], **one, "do": _remedy(one, remedy)}
+        for one in _wrong(key)
     ]
 
 
-def _of_role(name: str, document: bytes) -> list[dict[str, Any]]:
-    from gateway.access.keys.unreadable import read_role
-
+def _of_role(role: Members) -> list[Members]:
+    name = role["name"]
     remedy = f"`audit-gateway roles put {name}` with the grant mended"
-    role = read_role(name, document)
-    if role.unreadable:
-        return [_unreadable({"role": name}, role.unreadable)]
-    return [{"role": name, **one, "do": _remedy(one, remedy)} for one in _wrong(role.grants)]
+    if role.get("unreadable"):
+        return [_unreadable({"role": name}, role["unreadable"])]
+    return [{"role": name, **one, "do": _remedy(one, remedy)} for one in _wrong(role)]
 
 
-def _wrong(grants: Any) -> list[dict[str, Any]]:
-    from gateway.access.grants.grant import check_patterns_together, defects_in
+def _wrong(subject: Members) -> list[Members]:
+    """Problems of the grants of a key or role, each by itself and together."""
+    from gateway.access.grants.grant import Grant, check_patterns_together
     from gateway.errors import InvalidRequest
 
-    found = defects_in(grants)
+    found = list(subject.get("problems", ()))
+    grants = [
+        Grant(
+            actions=(), categories=tuple(one["categories"]), tenants=tuple(one.get("tenants", ())),
+            resources=tuple(one.get("resources", ())),
+        )
+        for one in subject["grants"]
+    ]  # fmt: skip
     try:
         check_patterns_together(grants)
     except InvalidRequest as error:
@@ -110,32 +95,30 @@ def _wrong(grants: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _remedy(found: dict[str, Any], remedy: str) -> str:
+def _remedy(found: Members, remedy: str) -> str:
     """Remedy for a problem; actions without effect can wait."""
     only_actions = ".actions[" in found["path"]
     return f"nothing at once; when it is replaced, {remedy}" if only_actions else remedy
 
 
-def _unreadable(whose: dict[str, str], why: str) -> dict[str, Any]:
+def _unreadable(whose: dict[str, str], why: str) -> Members:
     return {
         **whose, "grant": "", "path": "", "reason": f"cannot be read: {why}",
         "means": "it is not let in", "do": "make it anew, and delete this one",
     }  # fmt: skip
 
 
-def _reaches_every_tenant(key_id: str, document: bytes) -> bool:
+def _reaches_every_tenant(key: Members) -> bool:
     """Whether one of the key's own grants allows reading without selecting tenants or resources."""
-    from gateway.access.keys.unreadable import read_key
     from gateway.oversight.access_log.past_access import READING
 
-    key = read_key(key_id, document, b"", 0)
     return (
-        not key.unreadable
-        and key.revoked_at is None
+        not key.get("unreadable")
+        and "revoked_at" not in key
         and any(
-            grant.effect == "allow"
-            and not set(grant.actions).isdisjoint(READING)
-            and not (grant.tenants or grant.resources)
-            for grant in key.grants
+            grant.get("effect", "allow") == "allow"
+            and not set(grant["actions"]).isdisjoint(READING)
+            and not (grant.get("tenants") or grant.get("resources"))
+            for grant in key["grants"]
         )
     )

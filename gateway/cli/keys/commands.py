@@ -1,23 +1,20 @@
-"""`audit-gateway keys`: works on the data folder, with or without the server running."""
+"""`audit-gateway keys`: on the data folder, with or without the server running, or over HTTP."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
+from gateway.cli.administration.target import Target, target_options
 from gateway.cli.base.key_folder import (
-    administer,
     echo_problems,
     grant_option,
     json_option,
     key_argument,
-    key_store,
     limit_option,
+    reason_option,
     role_option,
-    run,
 )
-from gateway.cli.base.options import rotation_options, settings_options
+from gateway.cli.base.options import rotation_options
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
 from gateway.cli.keys import break_glass as keys_break_glass
 from gateway.cli.keys import changes as keys_changes
@@ -26,11 +23,6 @@ from gateway.cli.keys import explain as keys_explain
 from gateway.cli.keys import history as keys_history
 from gateway.cli.keys import review as keys_review
 from gateway.cli.keys import usage as keys_usage
-
-if TYPE_CHECKING:
-    from gateway.access.administration.administration import Administration
-    from gateway.access.keys.key import KeyAnswer
-    from gateway.settings.declarations import Settings
 
 _EXAMPLES = """\b
 Examples:
@@ -59,7 +51,7 @@ for _command in (
 
 
 @keys.command(epilog=_EXAMPLES)
-@settings_options
+@target_options
 @click.option("--name", required=True, help="What to call it.")
 @click.option("--purpose", required=True, help="The one thing it is for.")
 @click.option("--owner", help="Who answers for it.  [default: the user who runs the command]")
@@ -75,9 +67,10 @@ for _command in (
     "--copy-of",
     help="Id of a key whose grants, roles, limits and rotation it gets where none are given.",
 )
+@reason_option
 @json_option
 def create(
-    settings: Settings,
+    target: Target,
     name: str,
     purpose: str,
     owner: str | None,
@@ -88,11 +81,11 @@ def create(
     domain: str | None,
     rotate: dict[str, str],
     copy_of: str | None,
+    reason: str,
     as_json: bool,
 ) -> None:
     """Make a key and print it; it is not shown again."""
     from gateway.access.grants.grant import decode_grant_text
-    from gateway.access.keys.issuance import parse_key_request
     from gateway.access.keys.key_limits import parse_limit_texts
 
     require_output()
@@ -107,16 +100,14 @@ def create(
         **({"rotate": rotate} if rotate else {}),
         **({} if copy_of is None else {"copy_of": copy_of}),
     }  # fmt: skip
-    request = parse_key_request(body, settings.keys)
-    issued = administer(settings, lambda admin: admin.create(request), make=True, change=True)
-    key, token, shown = issued.key, issued.token, issued.public()
-    with naming_lost(key.id):
+    made = target.keys.create(body, reason)
+    with naming_lost(made["id"]):
         if as_json:
-            say_json(shown)
+            say_json(made)
         else:
-            about = f"id {key.id}, owner {key.owner}, expires {shown.expires_at}"
-            say(token, f"({about}; not shown again)")
-    if not key.grants and not key.roles:
+            about = f"id {made['id']}, owner {made['owner']}, expires {made['expires_at']}"
+            say(made["key"], f"({about}; not shown again)")
+    if not made["grants"] and not made.get("roles"):
         say("note: without --grant or --role this key is allowed nothing", err=True)
 
 
@@ -132,42 +123,25 @@ def _user() -> str:
 
 
 @keys.command("list")
-@settings_options
+@target_options
 @json_option
-def list_all(settings: Settings, as_json: bool) -> None:
+def list_all(target: Target, as_json: bool) -> None:
     """List all keys."""
-
-    async def work(admin: Administration) -> list[KeyAnswer]:
-        return [key.public(admin.now()) async for key in admin.all_keys()]
-
-    shown = administer(settings, work)
+    shown = target.keys.all()
     if as_json:
         say_json({"keys": shown})
         return
     for key in shown:
-        line = f"{key.id}  {key.state:8}  {key.expires_at[:10]}  {key.name}"
-        maker = f", made by {key.created_by}" if key.created_by else ""
-        say(f"{line}  ({key.purpose}{maker})")
+        line = f"{key['id']}  {key['state']:8}  {key['expires_at'][:10]}  {key['name']}"
+        maker = f", made by {key['created_by']}" if key.get("created_by") else ""
+        say(f"{line}  ({key['purpose']}{maker})")
         echo_problems(key)
 
 
 @keys.command()
 @key_argument
-@settings_options
+@target_options
 @json_option
-def show(key_id: str, settings: Settings, as_json: bool) -> None:
+def show(key_id: str, target: Target, as_json: bool) -> None:
     """Show one key: everything but its secret."""
-    from msgspec import to_builtins
-
-    from gateway.access.keys.key_lookup import known_key
-    from gateway.oversight.detection.profile_store import ProfileStore
-
-    async def work() -> dict[str, Any]:
-        async with key_store(settings) as (store, clock):
-            key = await known_key(store, key_id)
-            profile = await ProfileStore(store).of(key_id)
-            shown = to_builtins(key.public(clock.now()))
-            return {**shown, "last_used": profile.last_use()}
-
-    shown = run(work())
-    say_json(shown, None if as_json else 2)
+    say_json(target.keys.show(key_id), None if as_json else 2)

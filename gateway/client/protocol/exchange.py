@@ -45,7 +45,8 @@ class TryAgain(Exception):
 
 
 class GatewayCall(msgspec.Struct, frozen=True):
-    """Request to the gateway. `json` or `content` is its body; `quiet` as `QUIET_SECONDS`."""
+    """Request to the gateway. `json` or `content` is its body; `quiet` as `QUIET_SECONDS`;
+    `headers` are sent beside those of every request."""
 
     method: str
     path: str
@@ -54,6 +55,7 @@ class GatewayCall(msgspec.Struct, frozen=True):
     content: bytes | None = None
     accept: str = "application/json"
     quiet: float = QUIET_SECONDS
+    headers: Mapping[str, str] = {}
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -114,12 +116,7 @@ def exchange(url: str, call: GatewayCall) -> Steps[Any, WholeAnswer]:
 
 def read_answer(url: str, head: Head) -> Steps[Any, WholeAnswer]:
     """Read an answer to its end. Raises `TryAgain` where its status says so."""
-    body = bytearray()
-    while data := (yield Receive()):
-        body += data
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise errors.InvalidRequest(f"{url} sent an answer of more than 256 MiB")
-    answer = WholeAnswer(head.status, head.headers, bytes(body))
+    answer = yield from read_once(url, head)
     after = head.headers.get("retry-after", "")
     # A conflict that passes, as with another reader of a consumer, says when.
     if head.status in _TRY_AGAIN or (head.status == 409 and after):
@@ -128,6 +125,16 @@ def read_answer(url: str, head: Head) -> Steps[Any, WholeAnswer]:
             _seconds_until(after, head.headers.get("date", "")),
         )
     return answer
+
+
+def read_once(url: str, head: Head) -> Steps[Any, WholeAnswer]:
+    """Read an answer to its end, whatever its status."""
+    body = bytearray()
+    while data := (yield Receive()):
+        body += data
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise errors.InvalidRequest(f"{url} sent an answer of more than 256 MiB")
+    return WholeAnswer(head.status, head.headers, bytes(body))
 
 
 def _seconds_until(after: str, date: str) -> float | None:

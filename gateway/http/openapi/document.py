@@ -47,7 +47,8 @@ def document(routes: Iterable[Route]) -> Schema:
         "info": {
             "title": "Audit log gateway",
             "version": __version__,
-            "description": "Live, least-privilege audit event streams.",
+            "description": "Live, least-privilege audit event streams. The header `Audit-Reason` "
+            "of a change says why, percent-encoded; it stands in the record of the use.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "tags": [{"name": name} for name in ("events", "keys", "delivery", "console", "operation")],

@@ -11,11 +11,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from gateway.access.keys.lifecycle import check_reason
 from gateway.access.policy.decision import View
 from gateway.access.policy.satisfiability import (
     EVERYTHING,
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     from gateway.http.query.values import Pairs
 
 CURRENT_ACCESS: web.RequestKey[Access] = web.RequestKey("access", Access)
+# Why a change is made, percent-encoded, as headers hold ASCII alone.
+REASON_HEADER = "Audit-Reason"
+_CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Parameters of the begin: the events read through tell it better.
 _POSITION = frozenset({"after", "since", "until", "before", "last_event_id", "lastEventId", "wait"})
 _MOST_PARAMETER = 2048
@@ -71,6 +76,7 @@ def access_logging(access_log: AccessLog, usage: Meter, clock: Clock) -> Middlew
         access.about = _about(request)
         try:
             refuse_key_in_url(request)
+            access.parameters = _reason(request)
             response = await handler(request)
         except GatewayError as error:
             if error.code == "key_in_url":
@@ -95,6 +101,14 @@ def access_logging(access_log: AccessLog, usage: Meter, clock: Clock) -> Middlew
         return response
 
     return recorded
+
+
+def _reason(request: web.Request) -> str:
+    """Reason of a change as parameters of its access; "" without one."""
+    given = request.headers.get(REASON_HEADER) if request.method in _CHANGING else None
+    if not given:
+        return ""
+    return _ENCODE({"reason": [check_reason(unquote(given), REASON_HEADER)]}).decode()
 
 
 def log_query(access: Access, pairs: Pairs, query: Query, view: View) -> dict[str, Any] | None:

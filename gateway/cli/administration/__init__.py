@@ -1,0 +1,1 @@
+"""What the commands ask of a gateway: of its folder, or by its HTTP interface."""

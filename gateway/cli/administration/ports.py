@@ -1,0 +1,114 @@
+"""Ports of the administrative commands, with one implementation over the stores of the gateway and
+one over its HTTP interface.
+
+Answers are members as JSON has them, the same of both; errors are those of `gateway.errors`, with
+the same codes. Each method is one look or one change. Looks are recorded before they answer. A
+change is decided, made and recorded as one, by `gateway.access.administration` on either side; it
+is durable when the method returns, and a running gateway heeds it within a second. Over HTTP a
+connection that is lost raises `Unavailable`, after which it is not known whether the change was
+made. `reason` is recorded with who made the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+Members = dict[str, Any]
+
+
+class KeyAdministration(Protocol):
+    """Keys. Lists are in the order of their making."""
+
+    def create(self, body: Members, reason: str) -> Members:
+        """Make a key; the answer has its secret, which nothing shows again."""
+
+    def all(self) -> list[Members]:
+        """All keys, oldest first."""
+
+    def show(self, key_id: str) -> Members:
+        """One key, and when it was used last. Raises `NotFound`."""
+
+    def rotate(self, key_id: str, overlap: str | None, reason: str) -> Members:
+        """Make a successor; the answer has its secret, which nothing shows again."""
+
+    def suspend(self, key_id: str, reason: str) -> Members:
+        """Suspend a key until it is resumed."""
+
+    def resume(self, key_id: str, reason: str) -> Members:
+        """End a suspension."""
+
+    def revoke(self, key_id: str, reason: str, *, with_descendants: bool) -> Members:
+        """End a key for good, all or nothing with what came of it."""
+
+    def document(self, key_id: str, kind: str) -> str:
+        """What a key can see, as `markdown`, `html` or `json`."""
+
+    def explain(self, key_id: str, question: Members) -> Members:
+        """Why a key may or may not do something."""
+
+    def simulate(self, key_id: str, proposal: Members) -> Members:
+        """What other grants and roles would change for a key."""
+
+    def history(self, key_id: str, since: str | None) -> Iterator[bytes]:
+        """Records about a key as JSON, in the order of the log."""
+
+    def usage(self, key_id: str, window: str, step: str) -> Members:
+        """How much a key was used."""
+
+    def stored(self) -> tuple[list[Members], list[Members]]:
+        """All keys, and the roles that are not predefined, with the problems that the version that
+        reads them finds in their grants."""
+
+
+class RoleAdministration(Protocol):
+    """Roles. A change of one is a change of all keys that have it, at once."""
+
+    def all(self) -> list[Members]:
+        """All roles, the predefined ones first."""
+
+    def show(self, name: str) -> Members:
+        """One role. Raises `NotFound`."""
+
+    def put(self, name: str, body: Members, reason: str) -> Members:
+        """Add a role, or replace the one of that name."""
+
+    def delete(self, name: str, reason: str) -> list[str]:
+        """Delete a role; the ids of the keys that had it."""
+
+
+class DestinationCommands(Protocol):
+    """Destinations. Lists are by name, dead letters in the order of the log."""
+
+    def create(self, body: Members, reason: str) -> Members:
+        """Make a destination, which begins to deliver."""
+
+    def all(self) -> list[Members]:
+        """All destinations with their health."""
+
+    def show(self, name: str) -> Members:
+        """One destination with its health. Raises `NotFound`."""
+
+    def test(self, name: str) -> Members:
+        """Send one event that is not in the log, from where the implementation runs."""
+
+    def pause(self, name: str, reason: str) -> None:
+        """Stop after the request that is under way."""
+
+    def resume(self, name: str, reason: str) -> None:
+        """Go on from the position."""
+
+    def replay(self, name: str, body: Members) -> None:
+        """Deliver a part of the log, or dead letters, a second time. The body has the reason."""
+
+    def cancel_replay(self, name: str, reason: str) -> None:
+        """End the replay that goes on."""
+
+    def dead_letters(self, name: str, after: str, limit: int) -> list[Members]:
+        """Pointers to events that the receiver did not take."""
+
+    def set_secret(self, name: str, secret: str, body: Members, reason: str) -> None:
+        """Set or rotate a secret. The body has its value, which nothing shows again."""
+
+    def delete(self, name: str, reason: str) -> None:
+        """Delete a destination with its position, secrets and dead letters."""
