@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.administration.target import Target, target_options
+from gateway.cli.administration.target import CommandTarget, target_options
 from gateway.cli.base.key_folder import json_option, reason_option, refuse_whole_key
 from gateway.cli.base.terminal import say, say_json
 
@@ -76,7 +76,7 @@ def create(
     members: str,
     secrets: tuple[str, ...],
     reason: str,
-    target: Target,
+    target: CommandTarget,
     as_json: bool,
 ) -> None:
     """Make a destination, which begins to deliver what its key may see."""
@@ -101,7 +101,7 @@ def create(
 @destinations.command("list")
 @target_options
 @json_option
-def list_all(target: Target, as_json: bool) -> None:
+def list_all(target: CommandTarget, as_json: bool) -> None:
     """List all destinations with their state and lag."""
 
     found = target.destinations.all()
@@ -120,7 +120,7 @@ def list_all(target: Target, as_json: bool) -> None:
 @_name_argument
 @target_options
 @json_option
-def show(name: str, target: Target, as_json: bool) -> None:
+def show(name: str, target: CommandTarget, as_json: bool) -> None:
     """Show one destination and its health."""
     say_json(target.destinations.show(name), None if as_json else 2)
 
@@ -129,7 +129,7 @@ def show(name: str, target: Target, as_json: bool) -> None:
 @_name_argument
 @target_options
 @json_option
-def test(name: str, target: Target, as_json: bool) -> None:
+def test(name: str, target: CommandTarget, as_json: bool) -> None:
     """Send one event that is not in the log. Exit code 1 if it is not taken.
 
     It goes from this machine or, with --url, from the gateway.
@@ -149,7 +149,7 @@ def test(name: str, target: Target, as_json: bool) -> None:
 @_name_argument
 @reason_option
 @target_options
-def pause(name: str, reason: str, target: Target) -> None:
+def pause(name: str, reason: str, target: CommandTarget) -> None:
     """Stop a destination after the request that is under way; its position stays."""
     target.destinations.pause(name, reason)
     say(f"destination {name} is paused")
@@ -159,7 +159,7 @@ def pause(name: str, reason: str, target: Target) -> None:
 @_name_argument
 @reason_option
 @target_options
-def resume(name: str, reason: str, target: Target) -> None:
+def resume(name: str, reason: str, target: CommandTarget) -> None:
     """Have a paused or disabled destination go on from its position."""
     target.destinations.resume(name, reason)
     say(f"destination {name} goes on")
@@ -186,7 +186,7 @@ def replay(
     letters: tuple[str, ...],
     cancel: bool,
     reason: str,
-    target: Target,
+    target: CommandTarget,
 ) -> None:
     """Deliver a part of the log, or dead letters, a second time; the position stays."""
     if cancel:
@@ -205,7 +205,7 @@ def replay(
 @click.option("--limit", default=100, type=click.IntRange(1, 10_000), show_default=True)
 @target_options
 @json_option
-def dead_letters(name: str, after: str, limit: int, target: Target, as_json: bool) -> None:
+def dead_letters(name: str, after: str, limit: int, target: CommandTarget, as_json: bool) -> None:
     """List pointers to the events that the receiver did not take."""
     found = target.destinations.dead_letters(name, after, limit)
     if as_json:
@@ -221,7 +221,7 @@ def dead_letters(name: str, after: str, limit: int, target: Target, as_json: boo
 @click.option("--overlap", default="0s", help="For how long the old value counts, too.")
 @reason_option
 @target_options
-def set_secret(name: str, secret: str, overlap: str, reason: str, target: Target) -> None:
+def set_secret(name: str, secret: str, overlap: str, reason: str, target: CommandTarget) -> None:
     """Set or rotate a secret, whose value is asked for."""
     body = {"value": _asked(secret), "overlap": overlap}
     target.destinations.set_secret(name, secret, body, reason)
@@ -232,7 +232,7 @@ def set_secret(name: str, secret: str, overlap: str, reason: str, target: Target
 @_name_argument
 @reason_option
 @target_options
-def delete(name: str, reason: str, target: Target) -> None:
+def delete(name: str, reason: str, target: CommandTarget) -> None:
     """Delete a destination with its position, secrets and dead letters."""
     target.destinations.delete(name, reason)
     say(f"destination {name} is deleted")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gateway.cli.administration.target import Target, target_options
+from gateway.cli.administration.target import CommandTarget, target_options
 from gateway.cli.base.key_folder import (
     echo_problems,
     grant_option,
@@ -33,7 +33,7 @@ def roles() -> None:
 @roles.command("list")
 @target_options
 @json_option
-def list_all(target: Target, as_json: bool) -> None:
+def list_all(target: CommandTarget, as_json: bool) -> None:
     """List all roles, the predefined ones first."""
     shown = target.roles.all()
     if as_json:
@@ -49,7 +49,7 @@ def list_all(target: Target, as_json: bool) -> None:
 @_name_argument
 @target_options
 @json_option
-def show(name: str, target: Target, as_json: bool) -> None:
+def show(name: str, target: CommandTarget, as_json: bool) -> None:
     """Show one role and its grants."""
     say_json(target.roles.show(name), None if as_json else 2)
 
@@ -66,7 +66,7 @@ def put(
     description: str,
     grants: tuple[str, ...],
     reason: str,
-    target: Target,
+    target: CommandTarget,
     as_json: bool,
 ) -> None:
     """Add a role, or replace the one of that name, in every key that has it."""
@@ -86,7 +86,7 @@ def put(
 @_name_argument
 @reason_option
 @target_options
-def delete(name: str, reason: str, target: Target) -> None:
+def delete(name: str, reason: str, target: CommandTarget) -> None:
     """Delete a role, and take it out of the keys that have it, which are named.
 
     What the role denied or hid, these keys may do and see from now on.

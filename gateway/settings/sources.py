@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PREFIX = "AUDIT_GATEWAY_"
 # Variables of `import` and `tail`, which a server may have in its environment too.
-_OF_CLIENTS = frozenset({"AUDIT_GATEWAY_KEY"})
+_OF_CLIENTS = frozenset({"AUDIT_GATEWAY_KEY", "AUDIT_GATEWAY_PROFILES"})
 
 
 class Raw(NamedTuple):

@@ -215,6 +215,12 @@ ALLOWED = {
     "cli/keys": (
         "settings access/grants access/keys oversight/access_log cli/base cli/administration"
     ),
+    "cli": (
+        "settings formats access/credentials access/grants access/keys log ingest ingest/sources "
+        "oversight delivery adapters adapters/files adapters/sqlite adapters/postgres http/tls "
+        "http/request runtime/process runtime client/protocol client cli/base cli/client "
+        "cli/administration"
+    ),
 }
 MOST_MODULES = 14
 # Adapters know no adapter but the files of the data folder.

@@ -25,7 +25,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _Command = Callable[..., Any]
 
 
-class Target(Protocol):
+class CommandTarget(Protocol):
     """The administration that a command works with, made when it is used: parts that are not
     asked for open no store and load no code."""
 
@@ -122,7 +122,9 @@ def target_options(command: _Command) -> _Command:
             )
         if url is not None and profile is not None:
             raise click.UsageError("--url and --profile name two gateways: give one of them")
-        return command(target=GatewayTarget(_calls(url, profile, key_file, ca)), **given)
+        calls = _calls(url, profile, key_file, ca)
+        click.get_current_context().call_on_close(calls.close)
+        return command(target=GatewayTarget(calls), **given)
 
     return with_target
 
@@ -142,5 +144,5 @@ def _calls(
 
     of = Profile(url or "") if profile is None else profile_of(profile)
     key = of.read_key() if key_file is None else read_key(key_file)
-    trusted = of.ca if ca is None else ca
-    return GatewayCalls(of.url, key, None if trusted is None else str(trusted.expanduser()))
+    trusted = of.ca if ca is None else str(ca)
+    return GatewayCalls(of.url, key, None if trusted is None else os.path.expanduser(trusted))

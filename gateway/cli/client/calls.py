@@ -39,6 +39,9 @@ class GatewayCalls:
     def url(self) -> str:
         return self._client.url
 
+    def close(self) -> None:
+        self._client.close()
+
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Members:
         """Members of an answer."""
         return self._members(self._answer(GatewayCall("GET", path, params=params)))

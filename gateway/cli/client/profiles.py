@@ -29,14 +29,14 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     and a file or a command that gives the key (the environment without either)."""
 
     url: str
-    key_file: Path | None = None
+    key_file: str | None = None
     key_command: str | list[str] | None = None
-    ca: Path | None = None
+    ca: str | None = None
 
     def read_key(self) -> str:
         """The key, which is never an argument."""
         if self.key_command is None:
-            return read_key(None if self.key_file is None else self.key_file.expanduser())
+            return read_key(None if self.key_file is None else Path(self.key_file).expanduser())
         if self.key_file is not None:
             raise InvalidRequest("the profile has both key_file and key_command: leave one out")
         return check_key(_output_of(self.key_command), "what key_command printed")

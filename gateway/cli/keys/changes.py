@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.administration.target import Target, target_options
+from gateway.cli.administration.target import CommandTarget, target_options
 from gateway.cli.base.key_folder import json_option, key_argument, reason_option
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
 
@@ -20,7 +20,9 @@ from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
 @reason_option
 @target_options
 @json_option
-def rotate(key_id: str, overlap: str | None, reason: str, target: Target, as_json: bool) -> None:
+def rotate(
+    key_id: str, overlap: str | None, reason: str, target: CommandTarget, as_json: bool
+) -> None:
     """Replace a key by a new one with the same rights, and print that; it is not shown again.
 
     The old key drains: it goes on for as long as the overlap, or until the new one is in use
@@ -40,7 +42,7 @@ def rotate(key_id: str, overlap: str | None, reason: str, target: Target, as_jso
 @reason_option
 @target_options
 @json_option
-def suspend(key_id: str, reason: str, target: Target, as_json: bool) -> None:
+def suspend(key_id: str, reason: str, target: CommandTarget, as_json: bool) -> None:
     """Suspend a key until it is resumed; its live streams end within a second."""
     _say_change(target.keys.suspend(key_id, reason), as_json)
 
@@ -50,7 +52,7 @@ def suspend(key_id: str, reason: str, target: Target, as_json: bool) -> None:
 @reason_option
 @target_options
 @json_option
-def resume(key_id: str, reason: str, target: Target, as_json: bool) -> None:
+def resume(key_id: str, reason: str, target: CommandTarget, as_json: bool) -> None:
     """End a suspension."""
     _say_change(target.keys.resume(key_id, reason), as_json)
 
@@ -64,7 +66,9 @@ def resume(key_id: str, reason: str, target: Target, as_json: bool) -> None:
 )  # fmt: skip
 @target_options
 @json_option
-def revoke(key_id: str, reason: str, with_descendants: bool, target: Target, as_json: bool) -> None:
+def revoke(
+    key_id: str, reason: str, with_descendants: bool, target: CommandTarget, as_json: bool
+) -> None:
     """Revoke a key for good; its live streams end within a second.
 
     Keys that it has made live on, unless told otherwise; they are named.

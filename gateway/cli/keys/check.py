@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.administration.target import Target, target_options
+from gateway.cli.administration.target import CommandTarget, target_options
 from gateway.cli.base.key_folder import json_option
 from gateway.cli.base.terminal import say, say_json
 
@@ -26,7 +26,7 @@ not a gateway is running, also one of an earlier version.
 @click.command("check", epilog=_EXAMPLES)
 @target_options
 @json_option
-def check(target: Target, as_json: bool) -> None:
+def check(target: CommandTarget, as_json: bool) -> None:
     """Name the grants of keys and roles that would be refused today, and how they are read.
 
     Run it on the folder before an upgrade, with the new version: a gateway by --url says how its

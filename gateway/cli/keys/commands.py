@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gateway.cli.administration.target import Target, target_options
+from gateway.cli.administration.target import CommandTarget, target_options
 from gateway.cli.base.key_folder import (
     echo_problems,
     grant_option,
@@ -70,7 +70,7 @@ for _command in (
 @reason_option
 @json_option
 def create(
-    target: Target,
+    target: CommandTarget,
     name: str,
     purpose: str,
     owner: str | None,
@@ -125,7 +125,7 @@ def _user() -> str:
 @keys.command("list")
 @target_options
 @json_option
-def list_all(target: Target, as_json: bool) -> None:
+def list_all(target: CommandTarget, as_json: bool) -> None:
     """List all keys."""
     shown = target.keys.all()
     if as_json:
@@ -142,6 +142,6 @@ def list_all(target: Target, as_json: bool) -> None:
 @key_argument
 @target_options
 @json_option
-def show(key_id: str, target: Target, as_json: bool) -> None:
+def show(key_id: str, target: CommandTarget, as_json: bool) -> None:
     """Show one key: everything but its secret."""
     say_json(target.keys.show(key_id), None if as_json else 2)

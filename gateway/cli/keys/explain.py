@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.administration.target import Target, target_options
+from gateway.cli.administration.target import CommandTarget, target_options
 from gateway.cli.base.key_folder import json_option, key_argument
 from gateway.cli.base.terminal import say, say_json
 
@@ -27,13 +27,13 @@ Examples:
 @click.option("--event", help="The event as JSON, as it stands in the log.")
 @click.option("--tenant", help="Instead: an event of this tenant.")
 @click.option("--category", help="Of this category.")
-@click.option("--severity", type=int, help="Of this severity.")
+@click.option("--severity", type=click.IntRange(1, 6), help="Of this severity.")
 @click.option("--resource", multiple=True, help="With this urn as a target; may be repeated.")
 @click.option("--address", help="Where it would come from.")
 @click.option("--at", help="When, as RFC 3339.  [default: now]")
 @target_options
 @json_option
-def explain_access(key_id: str, target: Target, as_json: bool, **asked: Any) -> None:
+def explain_access(key_id: str, target: CommandTarget, as_json: bool, **asked: Any) -> None:
     """Say whether a key may do something, by which grants, and what stands against it."""
     given = {name: value for name, value in asked.items() if value is not None and value != ()}
     if "resource" in given:

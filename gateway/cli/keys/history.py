@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.administration.target import Target, target_options
+from gateway.cli.administration.target import CommandTarget, target_options
 from gateway.cli.base.key_folder import json_option, key_argument
 from gateway.cli.base.terminal import say
 
@@ -19,7 +19,7 @@ _TOLD = ("count", "events", "seconds", "route", "parameters", "forbidden", "unti
 @click.option("--since", help="How far to look back, such as 7d.  [default: the key's whole life]")
 @target_options
 @json_option
-def history(key_id: str, since: str | None, target: Target, as_json: bool) -> None:
+def history(key_id: str, since: str | None, target: CommandTarget, as_json: bool) -> None:
     """Show the log's records about one key, oldest first: one line each."""
     from gateway.cli.base.event_text import event_parts, printable, printable_json
 

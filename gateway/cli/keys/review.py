@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gateway.cli.administration.target import Target, target_options
+from gateway.cli.administration.target import CommandTarget, target_options
 from gateway.cli.base.key_folder import grant_option, json_option, key_argument, role_option
 from gateway.cli.base.terminal import say, say_document, say_json
 
@@ -19,7 +19,7 @@ from gateway.cli.base.terminal import say, say_document, say_json
     help="How to write it.",
 )  # fmt: skip
 @target_options
-def document(key_id: str, kind: str, target: Target) -> None:
+def document(key_id: str, kind: str, target: CommandTarget) -> None:
     """Say what a key is for, what it can and cannot see, and what it was used for."""
     text = target.keys.document(key_id, kind)
     say_document(f"{text}\n" if kind == "json" else text)
@@ -37,7 +37,7 @@ def simulate(
     grants: tuple[str, ...],
     roles: tuple[str, ...],
     since: str,
-    target: Target,
+    target: CommandTarget,
     as_json: bool,
 ) -> None:
     """Run other grants and roles for a key over its recorded uses and the events of the log.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gateway.cli.administration.target import Target, target_options
+from gateway.cli.administration.target import CommandTarget, target_options
 from gateway.cli.base.key_folder import json_option, key_argument
 from gateway.cli.base.terminal import say, say_json
 
@@ -18,7 +18,7 @@ _COUNTERS = ("requests", "streams", "events", "bytes", "denials")
 @click.option("--step", default="1h", show_default=True, help="One row for each.")
 @target_options
 @json_option
-def usage(key_id: str, window: str, step: str, target: Target, as_json: bool) -> None:
+def usage(key_id: str, window: str, step: str, target: CommandTarget, as_json: bool) -> None:
     """Show a key's requests, streams, delivered events and bytes, and denials."""
     found = target.keys.usage(key_id, window, step)
     if as_json:
