@@ -89,6 +89,30 @@ async def test_an_event_is_shown_with_those_around_it(
         await page.accessible("around")
 
 
+async def test_text_of_events_is_shown_as_it_is_and_turns_nothing_around(
+    key: str, send: Any, console: OpenConsole
+) -> None:
+    name = "<img src=x onerror=alert(1)>\u202egnp.exe\u200b"
+    send(event(action="opened", actor={"id": "ann", "name": name}, data={"x\u2066": "\u0000"}))
+    async with console(key, "#/investigate") as page:
+        await page.find("row", "opened", "it.click()")
+        await page.sees("<img src=x onerror=alert(1)>\\u202egnp.exe\\u200b")
+        await page.sees("data.x\\u2066")
+        text = await page.evaluate("document.body.textContent")
+        assert not {"\u202e", "\u200b", "\u2066", "\u0000"} & {*text}
+        assert await page.evaluate("document.querySelectorAll('#app img').length") == 0
+
+
+async def test_an_event_of_very_many_members_is_shown_in_part(
+    key: str, send: Any, console: OpenConsole
+) -> None:
+    send(event(action="opened", data={"list": [n % 10 for n in range(20_000)]}))
+    async with console(key, "#/investigate") as page:
+        await page.find("row", "opened", "it.click()")
+        await page.sees("more members are in its JSON")
+        assert await page.evaluate("document.querySelectorAll('.members > div').length") == 500
+
+
 async def test_a_link_holds_the_range_and_no_data(
     key: str, send: Any, console: OpenConsole
 ) -> None:

@@ -2,9 +2,11 @@
 import { html } from "dom";
 import { link } from "state/address";
 import { Copy } from "parts/copy";
-import { clock, dated } from "parts/time";
+import { clock, count, dated } from "parts/time";
 
 const SEVERITIES = ["", "informational", "low", "medium", "high", "critical", "fatal"];
+// Events may have many thousands, which no page can show.
+const MOST_MEMBERS = 500;
 // Members that selectors narrow by; others are narrowed by a filter.
 const SELECTORS = {
   tenant: "tenant", category: "category", action: "action", outcome: "outcome",
@@ -51,12 +53,14 @@ export function EventDetails({ event, onNarrow, onClose, actions }) {
       </div></div>
     <p class="quiet">recorded ${dated(event.recorded_at)}${
       event.time !== event.recorded_at ? `, happened ${dated(event.time)}` : ""}</p>
-    <dl class="members">${shown.map(([path, value]) => html`<div key=${path}>
+    <dl class="members">${shown.slice(0, MOST_MEMBERS).map(([path, value]) => html`<div key=${path}>
       <dt>${path}</dt>
       <dd><span class="value">${String(value)}</span>
         ${value === "***" ? null : html`<${Narrow} path=${path} value=${value} onNarrow=${onNarrow} />`}
       </dd></div>`)}
     </dl>
+    ${shown.length > MOST_MEMBERS ? html`<p class="quiet">${
+      count(shown.length - MOST_MEMBERS)} more members are in its JSON.</p>` : null}
     <details><summary>JSON</summary><pre tabindex="0">${text}</pre></details>
   </section>`;
 }
