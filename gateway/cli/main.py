@@ -24,6 +24,11 @@ _COMMANDS = {
         "Make, look at, change and end provisioning keys.",
     ),
     "roles": ("gateway.cli.roles", "roles", "Named lists of grants, which keys can have."),
+    "review": (
+        "gateway.cli.review.command",
+        "review",
+        "Report who may see what, and who looked.",
+    ),
     "pepper": ("gateway.cli.pepper", "pepper", "Rotate the secret of the key digests."),
     "pseudonyms": (
         "gateway.cli.pseudonyms",

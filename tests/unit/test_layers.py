@@ -75,7 +75,7 @@ ALLOWED = {
     ),
     "oversight/inventory": ("filters access/grants access/keys access/policy oversight/review"),
     "oversight/report": (
-        "formats scheduling access/grants access/keys access/policy ingest log "
+        "formats scheduling access/grants access/keys access/usage access/policy ingest log "
         "oversight/access_log oversight/detection oversight/review oversight/inventory"
     ),
     "fleet": (
@@ -211,6 +211,10 @@ ALLOWED = {
         "access/policy access/administration log oversight/access_log oversight/detection "
         "oversight/review delivery/connect delivery delivery/running adapters/files runtime "
         "cli/base cli/client"
+    ),
+    "cli/review": (
+        "settings scheduling access/keys access/usage access/policy log oversight/access_log "
+        "oversight/detection oversight/review oversight/report http/review runtime cli/base"
     ),
     "cli/keys": (
         "settings access/grants access/keys oversight/access_log cli/base cli/administration"

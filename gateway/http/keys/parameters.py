@@ -38,6 +38,7 @@ CONDITIONS: tuple[dict[str, Any], ...] = (
     _many("tenant", "They may read or send events of this tenant, or do the `action` with them."),
     _many("action", "Their grants allow it at some time and from some address.",
           enum=list(ACTIONS)),
+    _many("managed_by", "Declared by this set, or by this object of one: `prod`, `prod/siem`."),
     {"name": "q", "in": "query", "schema": {**_TEXT, "maxLength": _MOST_CHARACTERS},
      "description": "Words that must all occur in name, id, purpose, owner, maker, roles or scope, "
      "whatever their case."},
@@ -74,7 +75,8 @@ def parse_keys(pairs: Pairs) -> KeyQuery:
     return KeyQuery(
         owner=_several(values, "owner"), role=_several(values, "role"),
         state=_several(values, "state", _STATES), tenant=scope.tenant,
-        action=_several(values, "action", ACTIONS), words=tuple(text.lower().split()),
+        action=_several(values, "action", ACTIONS), managed_by=_several(values, "managed_by"),
+        words=tuple(text.lower().split()),
         expiring=_seconds(values, "expiring"), unused=_seconds(values, "unused"),
         never_used=_flag(values, "never_used"), findings=_flag(values, "findings"),
         order=order, limit=number(values, "limit", 1, MAX_KEYS),

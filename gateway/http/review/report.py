@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from aiohttp import web
 
@@ -13,21 +12,19 @@ from gateway.access.usage.access import REVIEWED, ExportedFile
 from gateway.errors import InvalidRequest, NotAcceptable
 from gateway.filters.overlap import category_overlaps
 from gateway.http.keys.key_list import open_findings
-from gateway.http.keys.parameters import CONDITIONS, parse_keys
-from gateway.http.query.values import Pairs, collect, moment, one
+from gateway.http.query.values import collect, one
 from gateway.http.request.admission import Admission
 from gateway.http.request.context import Context
 from gateway.http.request.named_key import reader_of
 from gateway.http.response.accept import best_kind
 from gateway.http.response.answer import Answer
+from gateway.http.review.parameters import parse_review
 from gateway.ingest.gateway_event import ACCESS, KEYS
 from gateway.oversight.access_log.past_access import Presence
 from gateway.oversight.detection.usage_profile import LastUse
 from gateway.oversight.report.collect import (
-    PERIOD_SECONDS,
     Asker,
     ReviewBudgets,
-    ReviewQuery,
     Totals,
     collect_review,
 )
@@ -35,18 +32,8 @@ from gateway.oversight.report.text import CONTENT_SECURITY_POLICY, FORMATS, Revi
 
 _BUDGETS = ReviewBudgets()
 _DAY = 86400
-_MOST_DAYS = 400
 _USE_BYTES = 320
 _BY_KIND = {one.kind: one for one in FORMATS.values()}
-_TEXT = {"type": "string"}
-REVIEW: tuple[dict[str, Any], ...] = (
-    *CONDITIONS,
-    {"name": "since", "in": "query", "schema": {**_TEXT, "default": "90d"},
-     "description": "Begin of the period of usage, changes and looks: a time (RFC 3339) or so long "
-     "ago, at most 400 days. Keys that ended before it are left out."},
-    {"name": "format", "in": "query", "schema": {"enum": list(FORMATS)},
-     "description": "In place of `Accept`."},
-)  # fmt: skip
 
 
 async def review(request: web.Request, context: Context, admission: Admission) -> web.Response:
@@ -82,19 +69,6 @@ async def review(request: web.Request, context: Context, admission: Admission) -
             "Vary": "Accept",
         },
     )  # fmt: skip
-
-
-def parse_review(pairs: Pairs, now: float) -> ReviewQuery:
-    """Keys of the review, and its period."""
-    pairs = list(pairs)
-    since = one(collect(pairs), "since")
-    at = now - PERIOD_SECONDS if since is None else moment("since", since, now) / 1_000_000
-    if not now - _MOST_DAYS * _DAY <= at <= now:
-        raise InvalidRequest(
-            f"since: at most {_MOST_DAYS} days ago, and not still to come", parameter="since"
-        )
-    asked = [pair for pair in pairs if pair[0] not in ("since", "format")]
-    return ReviewQuery(parse_keys(asked), at, tuple(f"{name}={text}" for name, text in asked))
 
 
 def _format(request: web.Request) -> ReviewFormat:

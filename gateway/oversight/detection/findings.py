@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key_lookup import KeyLookup
-from gateway.access.keys.key_store import NotesOfKeys, UnrecordedChanges
+from gateway.access.keys.key_store import Notes, NotesOfKeys, UnrecordedChanges
 from gateway.access.keys.rotation_chain import key_and_predecessors
 from gateway.clock import Clock, format_time
 from gateway.errors import GatewayError
@@ -85,14 +85,7 @@ class Findings:
 
     async def all(self) -> list[Finding]:
         """All findings, newest first."""
-        notes, stretch = await self._store.notes(KIND), Stretch()
-        findings = []
-        for name, document in notes.items():
-            await stretch.rest()
-            finding = _decoded(name, document)
-            if finding is not None:
-                findings.append(finding)
-        return sorted(findings, key=lambda one: (one.last_seen, one.id), reverse=True)
+        return await stored_findings(self._store)
 
     async def get(self, finding_id: str) -> Finding | None:
         """The finding with that id."""
@@ -164,6 +157,18 @@ class Findings:
 
         await self._store.update_notes(KIND, {finding_id: noting})
         return made[-1]
+
+
+async def stored_findings(store: Notes) -> list[Finding]:
+    """All findings in a store, newest first."""
+    notes, stretch = await store.notes(KIND), Stretch()
+    findings = []
+    for name, document in notes.items():
+        await stretch.rest()
+        finding = _decoded(name, document)
+        if finding is not None:
+            findings.append(finding)
+    return sorted(findings, key=lambda one: (one.last_seen, one.id), reverse=True)
 
 
 def _decoded(name: str, document: bytes | None) -> Finding | None:

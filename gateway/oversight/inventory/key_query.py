@@ -93,6 +93,7 @@ class KeyQuery(msgspec.Struct, frozen=True):
     state: tuple[str, ...] = ()
     tenant: tuple[str, ...] = ()
     action: tuple[str, ...] = ()
+    managed_by: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     expiring: int | None = None
     unused: int | None = None
@@ -108,6 +109,7 @@ class KeyQuery(msgspec.Struct, frozen=True):
             (not self.owner or key.owner in self.owner)
             and (not self.role or not set(self.role).isdisjoint(key.roles))
             and (not self.state or key.state(facts.now) in self.state)
+            and (not self.managed_by or _is_managed(key.managed_by, self.managed_by))
             and (self.expiring is None or facts.expiring(self.expiring))
             and (self.unused is None or facts.unused(self.unused))
             and (self.never_used is None or self.never_used == facts.never_used)
@@ -140,6 +142,11 @@ _ORDERS: Mapping[Order, Callable[[KeyFacts], Any]] = {
     "last_used": lambda facts: facts.used_at,
 }
 ORDERS: tuple[Order, ...] = tuple(_ORDERS)
+
+
+def _is_managed(name: str, wanted: tuple[str, ...]) -> bool:
+    """Whether a declaration `<set>/<name>` is one of those wanted, or of a set that is."""
+    return bool(name) and (name in wanted or name.split("/")[0] in wanted)
 
 
 def _always(grant: Grant) -> Grant:

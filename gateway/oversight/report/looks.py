@@ -6,12 +6,14 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from gateway.access.keys.change import REQUESTED
+from gateway.access.usage.access import REVIEWED
 from gateway.event import Event
 from gateway.ingest.gateway_event import KEYS
 from gateway.oversight.report.rows import ChangeRow, LookRow
 
 MOST_LOOKS = 5_000
 MOST_CHANGES = 5_000
+_LOOKS = (REQUESTED, REVIEWED)
 _MOST_CHARACTERS = 300
 _OTHERS = ("other keys", "", "various", "beyond the most rows of a report")
 _SEVERAL = "several keys"
@@ -29,7 +31,7 @@ class RecordedActs:
     def add(self, record: Event) -> None:
         """Take in a record of the category `gateway.access` or `gateway.keys`."""
         members = record.members()
-        if record.category == KEYS and members["action"] != REQUESTED:
+        if record.category == KEYS and members["action"] not in _LOOKS:
             self._add_change(members)
         else:
             self._add_look(members)

@@ -16,6 +16,11 @@ from gateway.oversight.review.document_text import visible
 
 _NOT_SHOWN = "`null` where the asking key may not see it."
 _CELL_NONE, _CELL_UNKNOWN = "none", "not known"
+# Members whose absence means something else.
+_ABSENT = {
+    "last_used": "never", "reviewed_at": "never", "rotate_by": "none",
+    "changed_since_review": "not reviewed",
+}  # fmt: skip
 
 
 class ReviewHead(msgspec.Struct, kw_only=True):
@@ -50,6 +55,7 @@ class KeyRow(msgspec.Struct, kw_only=True):
     made_at: Moment | None
     made_by: Annotated[str, about("Id and name of a key, `cli:` and a user, or a program.")]
     ends_at: Moment | None
+    managed_by: Annotated[str, about("Its declaration, as `<set>/<name>`.")]
     scope: Annotated[list[str], about("What it can do, in sentences.")]
     masks: Annotated[list[str], about("Members of events that it does not see as they are.")]
     networks: Annotated[list[str], about("From where grants of it count, where that is bounded.")]
@@ -61,6 +67,7 @@ class KeyRow(msgspec.Struct, kw_only=True):
     bytes: Annotated[int | None, about(f"Sent to it in the period. {_NOT_SHOWN}")]
     findings_open: Annotated[int | None, about(_NOT_SHOWN)]
     rotations: Annotated[int, about("How often its secret was replaced.")]
+    rotate_by: Annotated[Moment | None, about("`null`: it has no schedule.")]
     changed_at: Moment | None
     change: str
     reviewed_at: Annotated[Moment | None, about("`null`: never.")]
@@ -161,12 +168,12 @@ def sections(review: AccessReview) -> Iterator[Section]:
 
 def cells(row: msgspec.Struct) -> list[str]:
     """Texts of a row, in the order of its members."""
-    return [_cell(getattr(row, name)) for name in row.__struct_fields__]
+    return [_cell(name, getattr(row, name)) for name in row.__struct_fields__]
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if value is None:
-        return _CELL_UNKNOWN
+        return _ABSENT.get(name, _CELL_UNKNOWN)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import hashlib
 import json
 import re
 from html.parser import HTMLParser
 from io import StringIO
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from click.testing import CliRunner
 from gateway_client import event, key_id
 from gateways import Gateway
 
+from gateway.cli.main import cli
 from gateway.oversight.detection.signals import Signal
 from tests.support.machine_time import becomes
 
@@ -60,10 +64,16 @@ async def review(gateway: Gateway, key: str, kind: str, **params: str | list[str
     return answer.body
 
 
-def cell(value: Any) -> str:
-    """Text of a value of the JSON form."""
+NULL = {
+    "last_used": "never", "reviewed_at": "never", "rotate_by": "none",
+    "changed_since_review": "not reviewed",
+}  # fmt: skip
+
+
+def cell(name: str, value: Any) -> str:
+    """Text of a member of the JSON form."""
     if value is None:
-        return "not known"
+        return NULL.get(name, "not known")
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = "; ".join(value) if isinstance(value, list) else str(value)
@@ -74,7 +84,10 @@ def cell(value: Any) -> str:
 def of_json(body: bytes) -> Rows:
     found = json.loads(body)
     found["review"] = [found["review"]]
-    return {name: [list(map(cell, one.values())) for one in rows] for name, rows in found.items()}
+    return {
+        name: [[cell(*member) for member in one.items()] for one in rows]
+        for name, rows in found.items()
+    }
 
 
 def of_csv(body: bytes, members: dict[str, list[str]]) -> Rows:
@@ -332,3 +345,38 @@ async def test_the_type_is_that_of_accept_and_the_file_is_named(
         "order=name",
     ):
         assert (await gateway.get(f"/v1/review?{query}", key=asked)).status == 400, query
+
+
+async def by_cli(gateway: Gateway, *arguments: str) -> str:
+    folder = str(gateway.context.settings.data)
+    command = ["review", "--data", folder, *arguments]
+    result = await asyncio.to_thread(CliRunner().invoke, cli, command, standalone_mode=False)
+    assert result.exception is None, result.exception
+    return result.stdout
+
+
+async def test_the_command_line_reports_the_same_of_the_folder(
+    gateway: Gateway, asked: str, tmp_path: Path
+) -> None:
+    await gateway.context.usage.flush()
+    await gateway.context.detector.profiles.flush(everything=True)
+    conditions = ("--owner", "=soc", "--owner", "apps", "--owner", "tests")
+    told = json.loads(await by_cli(gateway, "--format", "json", *conditions))
+    found = json.loads(
+        await review(gateway, asked, "json", owner=["=soc", "apps", "tests"], since="90d")
+    )
+    assert told["keys"] == found["keys"]
+    assert told["roles"] == found["roles"]
+    assert told["review"]["asked_by"].startswith("cli:")
+    assert told["review"]["conditions"] == found["review"]["conditions"]
+    file = tmp_path / "review.html"
+    said = await by_cli(gateway, "--format", "html", "--output", str(file), *conditions)
+    assert said == f"{file}: {file.stat().st_size} bytes\n"
+    assert of_html(file.read_bytes())["roles"] == of_json(json.dumps(found).encode())["roles"]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+
+    async def recorded() -> list[str]:
+        page = await gateway.pull(asked, action="access.reviewed", category="gateway.keys")
+        return [one["data"]["sha256"] for one in page["events"]]
+
+    await becomes(recorded, lambda digests: digest in digests)

@@ -47,6 +47,9 @@ async def made(shared: Gateway) -> dict[str, str]:
             key_id(keys[name]),
             lambda key, at=ago: msgspec.structs.replace(key, created_at=at),  # type: ignore[misc]
         )
+    await store.change(
+        key_id(keys["wall"]), lambda key: msgspec.structs.replace(key, managed_by="prod/wall")
+    )
     await gateway.context.enforcement.poll_keys()
     await gateway.context.access_log.flush()
     signal = Signal("probing", gateway.context.clock.now())
@@ -75,6 +78,9 @@ CASES: list[tuple[dict[str, Any], set[str]]] = [
     ({"tenant": "acme", "action": "ingest"}, {"night"}),
     ({"action": "keys.read"}, {"night"}),
     ({"action": ["stream", "pull"]}, {"siem", "gone", "wall"}),
+    ({"managed_by": "prod"}, {"wall"}),
+    ({"managed_by": ["prod/wall", "test"]}, {"wall"}),
+    ({"managed_by": "pro"}, set()),
     ({"expiring": "14d"}, {"sender"}),
     ({"expiring": "1d"}, set()),
     ({"unused": "30d"}, {"forgotten"}),

@@ -1,0 +1,1 @@
+"""`audit-gateway review`: a review of access as a report."""
