@@ -209,13 +209,10 @@ ALLOWED = {
     "cli/administration": (
         "settings scheduling access/credentials access/grants access/keys access/usage "
         "access/policy access/administration log oversight/access_log oversight/detection "
-        "oversight/review delivery/connect delivery delivery/running adapters/files runtime "
-        "cli/base cli/client"
+        "oversight/review oversight/report delivery/connect delivery delivery/running "
+        "adapters/files http/review runtime cli/base cli/client"
     ),
-    "cli/review": (
-        "settings scheduling access/keys access/usage access/policy log oversight/access_log "
-        "oversight/detection oversight/review oversight/report http/review runtime cli/base"
-    ),
+    "cli/review": "cli/base cli/administration",
     "cli/keys": (
         "settings access/grants access/keys oversight/access_log cli/base cli/administration"
     ),

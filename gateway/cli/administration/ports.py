@@ -11,7 +11,7 @@ made. `reason` is recorded with who made the change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 Members = dict[str, Any]
@@ -112,3 +112,11 @@ class DestinationCommands(Protocol):
 
     def delete(self, name: str, reason: str) -> None:
         """Delete a destination with its position, secrets and dead letters."""
+
+
+class AccessReviews(Protocol):
+    """Reviews of access."""
+
+    def report(self, kind: str, conditions: Sequence[tuple[str, str]]) -> bytes:
+        """The report as `markdown`, `html`, `csv` or `json`, of keys that meet conditions, and
+        since when: names of parameters of `GET /v1/review`, and their values."""

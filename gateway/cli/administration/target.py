@@ -14,6 +14,7 @@ from gateway.cli.base.options import config_path_option, data_option
 
 if TYPE_CHECKING:
     from gateway.cli.administration.ports import (
+        AccessReviews,
         DestinationCommands,
         KeyAdministration,
         RoleAdministration,
@@ -37,6 +38,9 @@ class CommandTarget(Protocol):
 
     @property
     def destinations(self) -> DestinationCommands: ...
+
+    @property
+    def reviews(self) -> AccessReviews: ...
 
 
 class FolderTarget:
@@ -63,6 +67,12 @@ class FolderTarget:
 
         return DestinationsInFolder(self.settings)
 
+    @property
+    def reviews(self) -> AccessReviews:
+        from gateway.cli.administration.folder_review import ReviewInFolder
+
+        return ReviewInFolder(self.settings)
+
 
 class GatewayTarget:
     """A running gateway."""
@@ -87,6 +97,12 @@ class GatewayTarget:
         from gateway.cli.administration.http_destinations import DestinationsOverHttp
 
         return DestinationsOverHttp(self.calls)
+
+    @property
+    def reviews(self) -> AccessReviews:
+        from gateway.cli.administration.http_review import ReviewOverHttp
+
+        return ReviewOverHttp(self.calls)
 
 
 def target_options(command: _Command) -> _Command:

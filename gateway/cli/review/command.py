@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 
-from gateway.cli.base.key_folder import run
-from gateway.cli.base.options import settings_options
+from gateway.cli.administration.target import CommandTarget, target_options
 from gateway.cli.base.terminal import say, say_document
-
-if TYPE_CHECKING:
-    from gateway.settings.declarations import Settings
 
 Command = TypeVar("Command", bound=Callable[..., None])
 _CONDITIONS = ("owner", "role", "state", "tenant", "action", "managed_by")
@@ -43,15 +39,15 @@ def _condition(name: str, about: str) -> Callable[[Command], Command]:
 @_condition("tenant", "Keys that may read or send events of this tenant.")
 @_condition("action", "Keys that may do this.")
 @_condition("managed_by", "Keys that this set declares.")
-@settings_options
-def review(kind: str, output: Path | None, since: str, settings: Settings, **asked: object) -> None:
+@target_options
+def review(
+    kind: str, output: Path | None, since: str, target: CommandTarget, **asked: object
+) -> None:
     """Report who may see what, who looked at what, and what has changed.
 
     A row for each key that has not ended, or ended in the period: its owner, purpose and maker,
     what it may do, when it was used, and who has reviewed it last.
     """
-    from gateway.cli.review.in_folder import review_in_folder
-
     pairs = [("since", since)]
     for name in _CONDITIONS:
         values = asked[name]
@@ -59,7 +55,7 @@ def review(kind: str, output: Path | None, since: str, settings: Settings, **ask
         pairs += [(name, str(value)) for value in values]
     if output is not None and output.exists():
         raise click.BadParameter(f"{output} is there already", param_hint="--output")
-    body = run(review_in_folder(settings, kind, pairs))
+    body = target.reviews.report(kind, pairs)
     if output is None:
         say_document(body.decode().replace("\r\n", "\n"))
         return

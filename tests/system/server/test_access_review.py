@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -347,15 +348,17 @@ async def test_the_type_is_that_of_accept_and_the_file_is_named(
         assert (await gateway.get(f"/v1/review?{query}", key=asked)).status == 400, query
 
 
-async def by_cli(gateway: Gateway, *arguments: str) -> str:
-    folder = str(gateway.context.settings.data)
-    command = ["review", "--data", folder, *arguments]
-    result = await asyncio.to_thread(CliRunner().invoke, cli, command, standalone_mode=False)
+async def by_cli(gateway: Gateway, *arguments: str, key: str = "") -> str:
+    """Output of the command on the folder, or with a key on the running gateway."""
+    folder = ("--data", str(gateway.context.settings.data))
+    command = ["review", *(("--url", gateway.url) if key else folder), *arguments]
+    run = partial(CliRunner().invoke, standalone_mode=False, env={"AUDIT_GATEWAY_KEY": key})
+    result = await asyncio.to_thread(run, cli, command)
     assert result.exception is None, result.exception
     return result.stdout
 
 
-async def test_the_command_line_reports_the_same_of_the_folder(
+async def test_the_command_line_reports_the_same_of_folder_and_gateway(
     gateway: Gateway, asked: str, tmp_path: Path
 ) -> None:
     await gateway.context.usage.flush()
@@ -365,7 +368,9 @@ async def test_the_command_line_reports_the_same_of_the_folder(
     found = json.loads(
         await review(gateway, asked, "json", owner=["=soc", "apps", "tests"], since="90d")
     )
-    assert told["keys"] == found["keys"]
+    over_http = json.loads(await by_cli(gateway, "--format", "json", *conditions, key=asked))
+    assert told["keys"] == found["keys"] == over_http["keys"]
+    assert over_http["review"]["conditions"] == found["review"]["conditions"]
     assert told["roles"] == found["roles"]
     assert told["review"]["asked_by"].startswith("cli:")
     assert told["review"]["conditions"] == found["review"]["conditions"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.access.usage.access import REVIEWED
-from gateway.cli.base.key_folder import key_store
+from gateway.cli.base.key_folder import key_store, run
 from gateway.cli.base.operator import record_act, this_operator
 from gateway.cli.base.stores import log_to_read
 
@@ -27,11 +27,18 @@ _SECONDS = 600.0
 _RECORDS = 1_000_000
 
 
-async def review_in_folder(
-    settings: Settings, kind: str, pairs: Sequence[tuple[str, str]]
-) -> bytes:
-    """The report in a format; the operator sees everything. That it was made is recorded, with the
-    digest of its bytes."""
+class ReviewInFolder:
+    """Implements `gateway.cli.administration.ports.AccessReviews`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def report(self, kind: str, conditions: Sequence[tuple[str, str]]) -> bytes:
+        return run(_report(self._settings, kind, conditions))
+
+
+async def _report(settings: Settings, kind: str, conditions: Sequence[tuple[str, str]]) -> bytes:
+    """The operator sees everything. That it was made is recorded, with the digest of its bytes."""
     from gateway.access.policy.reader import SEES_EVERYTHING
     from gateway.access.usage.meter import Meter
     from gateway.http.review.parameters import parse_review
@@ -48,7 +55,7 @@ async def review_in_folder(
         log_to_read(settings) as log,
         ledger_to_read(settings, clock) as ledger,
     ):
-        query = parse_review(pairs, clock.now())
+        query = parse_review(conditions, clock.now())
         report = await collect_review(
             _Stores(store, log, clock, Meter(ledger, clock)), query,
             Asker(operator.actor, operator.person, (), SEES_EVERYTHING),
