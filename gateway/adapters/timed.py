@@ -1,4 +1,4 @@
-"""Durations of store calls, for metrics."""
+"""Durations of store calls, for metrics and traces."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gateway.histogram import Histogram
+from gateway.tracing.spans import within
 
 
 @contextmanager
-def timed(seconds: Histogram | None) -> Iterator[None]:
-    """Observe the duration of the block, unless it fails or `seconds` is None."""
+def timed(seconds: Histogram | None, span: str = "store.read") -> Iterator[None]:
+    """Observe the duration of the block, unless it fails or `seconds` is None; in a trace it is a
+    span of that name."""
     began = time.perf_counter()
-    yield
+    with within(span):
+        yield
     if seconds is not None:
         seconds.observe(time.perf_counter() - began)

@@ -16,6 +16,7 @@ from gateway.errors import GatewayError, Unavailable
 from gateway.event import Draft
 from gateway.histogram import Histogram
 from gateway.log.ports import Appended, Log
+from gateway.tracing.spans import within
 
 # Most events of one append, so that its latency stays bounded.
 _GROUP_EVENTS = 5_000
@@ -106,8 +107,9 @@ class Writer:
     async def append_together(self, batches: Sequence[Sequence[Draft]]) -> list[Appended]:
         """Store several batches, either all or none; returns when they are durable."""
         stored: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        self.put(batches, stored)
-        return await stored
+        with within("append"):
+            self.put(batches, stored)
+            return await stored
 
     def put(self, batches: Sequence[Sequence[Draft]], done: Completion) -> None:
         """Queue batches, and tell `done` what became of them. Raises as `append` does."""

@@ -92,6 +92,7 @@ from gateway.streaming.tail import Tail
 from gateway.streaming.wakeups import WakeUps
 from gateway.tasks import Tasks, Work
 from gateway.tasks import stop as stop_tasks
+from gateway.telemetry.running import traces_of
 from gateway.wire.formatted import Wires
 
 if TYPE_CHECKING:
@@ -147,6 +148,9 @@ async def _start_parts(
     worker: Worker | None,
     tasks: Tasks,
 ) -> Context:
+    replica = f"{socket.gethostname()}-{os.getpid() if worker is None else os.getppid()}"
+    own = Process.new(replica, 0 if worker is None else worker.number, settings.server.workers)
+    await stack.enter_async_context(traces_of(settings.traces, own.name, machine, tasks))
     folder = DataFolder.of(settings)
     folder.warn_if_open()
     key_store = await open_keys(settings)
@@ -272,8 +276,6 @@ async def _start_parts(
     stack.push_async_callback(wake_ups.close)
     writer.on_store(wake_ups.announce_append)
     alone = worker is None and not settings.on_postgres
-    replica = f"{socket.gethostname()}-{os.getpid() if worker is None else os.getppid()}"
-    own = Process.new(replica, 0 if worker is None else worker.number, settings.server.workers)
     processes = Processes(own, key_store, clock, alone=alone)
     stack.push_async_callback(processes.close)
     limits = AppliedLimits(shared, settings.limits, clock)

@@ -34,7 +34,7 @@ from gateway.settings.kinds import (
 )
 from gateway.settings.limits import LimitSettings
 from gateway.settings.look import LookSettings
-from gateway.settings.metrics import MetricsSettings
+from gateway.settings.metrics import MetricsSettings, TraceSettings
 from gateway.settings.oversight import AccessLogSettings, DetectionSettings
 from gateway.settings.server import ServerSettings
 from gateway.settings.tls import TlsSettings
@@ -287,6 +287,7 @@ class Settings:
     formats: FormatSettings = field(default_factory=FormatSettings)
     destinations: DestinationSettings = field(default_factory=DestinationSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    traces: TraceSettings = field(default_factory=TraceSettings)
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
     log: LogSettings = field(default_factory=LogSettings)
     # Tables `[destinations.NAME]` as TOML has them; `gateway.runtime.declared` reads them.

@@ -18,6 +18,8 @@ from tests.support.cases import every
 ALLOWED = {
     ".": "",
     "settings": "",
+    "tracing": "",
+    "telemetry": "settings tracing",
     "filters/cel": "",
     "filters": "filters/cel",
     "scheduling": "filters",
@@ -31,11 +33,11 @@ ALLOWED = {
     "access/limits": "access/usage",
     "access": "access/credentials access/grants access/keys access/policy",
     "access/administration": (
-        "scheduling access/credentials access/grants access/keys access/policy access"
+        "scheduling access/credentials access/grants access/keys access/policy access tracing"
     ),
     "log": "filters access/policy",
     "looking": "settings filters/cel filters log",
-    "ingest": "filters access/credentials log",
+    "ingest": "filters access/credentials log tracing",
     "ingest/otlp": "ingest",
     "ingest/mapping": "filters ingest",
     "ingest/sources/readers": "",
@@ -81,7 +83,7 @@ ALLOWED = {
     "fleet": (
         "filters scheduling wire access/keys access log ingest streaming/live oversight/access_log"
     ),
-    "delivery/connect": "",
+    "delivery/connect": "tracing",
     "delivery/files": "",
     "delivery/outlets": "delivery/connect delivery/files",
     "delivery": (
@@ -92,9 +94,9 @@ ALLOWED = {
     "delivery/running": (
         "wire access/credentials access/keys access/usage access/policy access/limits access log "
         "streaming/live streaming/consumers streaming oversight/access_log oversight/detection "
-        "delivery/outlets delivery"
+        "delivery/outlets delivery tracing"
     ),
-    "adapters": "filters log",
+    "adapters": "filters log tracing",
     "adapters/files": "settings access/credentials access/keys",
     "adapters/sqlite": (
         "access/grants access/keys access/usage log streaming/consumers adapters adapters/files"
@@ -109,7 +111,7 @@ ALLOWED = {
     "http/framework": "",
     "http/response": (
         "access/credentials access/grants access/keys access/usage access/policy access/limits "
-        "oversight/detection oversight/review oversight/inventory delivery http/framework"
+        "oversight/detection oversight/review oversight/inventory delivery http/framework tracing"
     ),
     "http/pipelining": "access/keys",
     "http/connection": (
@@ -131,7 +133,7 @@ ALLOWED = {
     ),
     "http/pages": (
         "filters access/keys access/usage access/policy ingest log looking streaming/live "
-        "streaming streaming/counts http/response http/query http/request"
+        "streaming streaming/counts http/response http/query http/request tracing"
     ),
     "http/exports": (
         "wire access/usage streaming/live oversight/access_log http/response http/connection "
@@ -193,7 +195,7 @@ ALLOWED = {
         "delivery/connect delivery/outlets delivery delivery/running adapters/files "
         "adapters/sqlite adapters/sqlite/delivery "
         "adapters/postgres adapters/redis adapters/memory http/framework http/connection http/tls "
-        "http/request http/intake http/metrics http/health http runtime/process fleet"
+        "http/request http/intake http/metrics http/health http runtime/process fleet telemetry"
     ),
     "cli/base": (
         "settings scheduling access/credentials access/keys access/administration "
@@ -308,7 +310,7 @@ def package_of(module: str) -> str:
 
 # Packages whose modules neither wait, nor touch a network, nor ask for the time ...
 PURE_PACKAGES = (
-    ".", "settings", "filters/cel", "filters", "formats", "wire", "access/credentials",
+    ".", "settings", "tracing", "filters/cel", "filters", "formats", "wire", "access/credentials",
     "access/grants", "access/keys", "access/usage", "access/policy", "access/limits", "access",
     "access/administration", "delivery", "log", "looking", "ingest", "ingest/otlp",
     "ingest/mapping",

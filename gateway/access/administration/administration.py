@@ -33,6 +33,7 @@ from gateway.clock import Clock
 from gateway.errors import ChangedMeanwhile, Conflict, Forbidden
 from gateway.json_members import about
 from gateway.scheduling.loop_work import Slices
+from gateway.tracing.spans import within
 
 Decided = TypeVar("Decided")
 # Where a key stands in an order, before its id.
@@ -153,7 +154,8 @@ class Administration:
         that of its schedule."""
         if overlap is not None:
             lifecycle.check_overlap(overlap, self._terms.max_overlap)
-        return await _decided_anew(lambda: self._rotate(key_id, overlap))
+        with within("key.rotate"):
+            return await _decided_anew(lambda: self._rotate(key_id, overlap))
 
     async def _rotate(self, key_id: str, overlap: object) -> IssuedKey:
         key, by = await known_key(self._store, key_id), self._caller.by

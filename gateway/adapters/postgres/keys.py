@@ -272,7 +272,7 @@ class PostgresKeys:
     @asynccontextmanager
     async def _changing(self, refusal: str) -> AsyncIterator[asyncpg.Connection]:
         """The one transaction of all processes that may change keys or roles now."""
-        with timed(self.commit_seconds):
+        with timed(self.commit_seconds, "store.write"):
             async with self._database.connection(refusal) as connection, connection.transaction():
                 await connection.execute(_TURN)
                 yield connection

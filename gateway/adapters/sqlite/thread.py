@@ -102,7 +102,7 @@ class SqliteThreads:
         How long it took is added to `seconds`.
         """
         try:
-            with timed(self._seconds):
+            with timed(self._seconds, "store.read" if self._recent else "store.write"):
                 return await self.run(work)
         except apsw.Error as error:
             raise unavailable(error, refusal) from error

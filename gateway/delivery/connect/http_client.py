@@ -28,6 +28,7 @@ from gateway.delivery.connect.transport import (
     unpack,
 )
 from gateway.errors import InvalidRequest
+from gateway.tracing import spans as tracing
 
 USER_AGENT = f"audit-gateway/{__version__}"
 _HEADER = re.compile(r"[\t -~]*", re.ASCII)
@@ -83,7 +84,10 @@ class HttpClient:
 
     async def _request(self, request: HttpRequest, secrets: list[str]) -> RemoteAnswer:
         session = self._session(self._check(request))
-        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip", **request.headers}
+        headers = {
+            "User-Agent": USER_AGENT, "Accept-Encoding": "gzip", **tracing.headers(),
+            **request.headers,
+        }  # fmt: skip
         body = request.body
         if request.compress and body:
             headers["Content-Encoding"] = "gzip"

@@ -23,6 +23,7 @@ from gateway.delivery.running.encoded_batch import EncodedBatch, SentEvents
 from gateway.delivery.running.outlets import Stopped
 from gateway.delivery.running.parts import DeliveryParts
 from gateway.delivery.running.stream import DeliveryStream
+from gateway.tracing.spans import TracedSpan
 
 _COMPARED_AT_ONCE = 32
 
@@ -129,3 +130,14 @@ class DeliveryAccounts:
         self._parts.rejected(destination, letters)
         if count >= MOST_DEAD_LETTERS:
             raise Stopped(TOO_MANY_REJECTED)
+
+
+def describe(
+    span: TracedSpan, destination: Destination, events: int, verdict: DeliveryVerdict
+) -> None:
+    """Set the attributes of an attempt to deliver some events."""
+    span.set("audit.destination.type", destination.definition.type)
+    span.set("audit.events", events)
+    span.set("audit.result", verdict.result.name.lower())
+    if verdict.result is not DeliveryResult.SUCCESS:
+        span.fail(verdict.kind)

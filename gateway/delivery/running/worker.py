@@ -26,7 +26,7 @@ from gateway.delivery.outlets.outlet import (
     Outlet,
 )
 from gateway.delivery.records import test_event
-from gateway.delivery.running.accounts import DeliveryAccounts, unquoted
+from gateway.delivery.running.accounts import DeliveryAccounts, describe, unquoted
 from gateway.delivery.running.encoded_batch import (
     DeliveryLease,
     EncodedBatch,
@@ -40,6 +40,7 @@ from gateway.delivery.running.stream import DeliveryStream
 from gateway.delivery.running.upcoming import Upcoming
 from gateway.errors import GatewayError
 from gateway.notifier import Notifier
+from gateway.tracing.spans import begin
 from gateway.wire.framing import CLIENT_CLOSED, LIFETIME_REACHED, RESTART
 
 # What is read of the next batch of a type whose batches are as large as memory has room for.
@@ -335,9 +336,11 @@ class DeliveryWorker:
             prepare = partial(self._upcoming.prepare, self.longest_wait, most)
             ahead = self._parts.tasks.run("destination", prepare)
         try:
-            verdict = await (outlet.test(sending[0]) if attempt.tests else outlet.send(sending))
-            if verdict.receipt is not None and outlet.limits.unconfirmed == 1:
-                verdict = await outlet.confirm(verdict.receipt)
+            with begin("deliver", "client") as span:
+                verdict = await (outlet.test(sending[0]) if attempt.tests else outlet.send(sending))
+                if verdict.receipt is not None and outlet.limits.unconfirmed == 1:
+                    verdict = await outlet.confirm(verdict.receipt)
+                describe(span, self.destination, len(sending), verdict)
         finally:
             status.in_flight -= len(sending)
             if ahead is not None:

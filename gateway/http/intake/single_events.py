@@ -43,7 +43,7 @@ _REST_SECONDS = 0.05
 # Headers by which a request is more than its event.
 _SPECIAL = (
     "Content-Encoding", "Expect", "Origin", "Prefer", "Sec-WebSocket-Protocol",
-    "Transfer-Encoding", "Upgrade",
+    "traceparent", "Transfer-Encoding", "Upgrade",
 )  # fmt: skip
 
 

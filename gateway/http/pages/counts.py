@@ -37,6 +37,7 @@ from gateway.looking.condition import condition_of
 from gateway.looking.tally import Facet, Tally
 from gateway.streaming.counts.counting import Counted, Counting, CountRange, event_at
 from gateway.streaming.live.interest import StreamQuery
+from gateway.tracing.spans import within
 
 # Bytes that a request holds until its answer is made.
 _LEAST_BYTES = 4096
@@ -69,7 +70,7 @@ async def count(request: web.Request, context: Context, admission: Admission) ->
         key.id,
         admission.recheck,
     )
-    with context.looks.look(key.id, "count") as look:
+    with within("look"), context.looks.look(key.id, "count") as look:
         counted = await counting.count(between, look, context.count_cache)
     if counted.complete and query.ending.before is None:
         _refuse_all_hidden(counted.tally)

@@ -19,6 +19,7 @@ from gateway.log.ports import Page, RetentionExceeded
 from gateway.looking.looks import PlacedLook
 from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.live.interest import StreamQuery
+from gateway.tracing.spans import within
 
 # Events per read, least and most.
 _LEAST_READ_EVENTS, _READ_EVENTS = 50, 1000
@@ -76,10 +77,12 @@ class PageSearch:
         """The page. Raises `CursorGone`, `TooManyRequests`, and what `Admission.recheck` raises."""
         self._holding.take(_LEAST_PAGE_BYTES)
         self._checked_at = self._clock.monotonic()
-        with self._look:
-            if self._query.ending.newest_first:
-                return await self._backwards()
-            return await self._forwards()
+        with within("look") as span, self._look:
+            newest_first = self._query.ending.newest_first
+            found = await (self._backwards() if newest_first else self._forwards())
+            span.set("audit.offsets", self._look.offsets)
+            span.set("audit.events", len(found.events))
+            return found
 
     async def _forwards(self) -> FoundPage:
         context, log, access = self._context, self._log, self._admission.access

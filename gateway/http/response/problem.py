@@ -33,6 +33,7 @@ from gateway.http.response.answer import ALWAYS, Answer
 from gateway.http.response.request_metrics import RequestMetrics, route_of
 from gateway.json_members import about
 from gateway.logging_context import REQUEST
+from gateway.tracing.spans import NO_SPAN, TracedSpan, begin
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 # Decision of the limit, for the headers of the answer.
@@ -135,7 +136,14 @@ def problems(
     """Middleware for request ids, problem documents of exceptions, and counts of answers."""
 
     @web.middleware
-    async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
+        route = route_of(request)
+        with begin(route or "HTTP", "server", request.headers.get("traceparent", "")) as span:
+            return await answered(request, handler, span)
+
+    async def answered(
+        request: web.Request, handler: Handler, span: TracedSpan
+    ) -> web.StreamResponse:
         began = clock.monotonic()
         request_id = f"{random.getrandbits(64):016x}"
         request[REQUEST_ID] = request_id
@@ -168,9 +176,27 @@ def problems(
         seconds = clock.monotonic() - began
         metrics.observe(route_of(request), response.status, refused_with, seconds)
         REQUEST.set("")
+        _describe(span, request, response.status, refused_with)
         return response
 
-    return answered
+    return traced
+
+
+def _describe(span: TracedSpan, request: web.Request, status: int, refused_with: str) -> None:
+    """Set the attributes of a request, by the names of OpenTelemetry: nothing of its URL but the
+    route, whose parts may be ids."""
+    if span is NO_SPAN:
+        return
+    method, _, path = route_of(request).partition(" ")
+    if path:
+        span.set("http.request.method", method)
+        span.set("http.route", path)
+    span.set("http.response.status_code", status)
+    span.set("audit.request_id", request[REQUEST_ID])
+    if status >= 500:
+        span.fail(refused_with or str(status))
+    elif refused_with:
+        span.set("error.type", refused_with)
 
 
 def _refusal(

@@ -31,6 +31,8 @@ PROGRAM = ("collector", "demo", "memory")
 DELIVERY = ("destination",)
 # Of one that speaks TLS: tests/system/server/test_certificates.py makes it fail.
 TLS = ("certificates",)
+# Of one with traces: tests/system/server/test_traces.py makes it fail.
+TRACES = ("traces",)
 # Of large exports: tests/system/server/test_csv_exports.py makes one fail.
 EXPORTS = ("export",)
 # Of one that takes up a log of an earlier version.
@@ -61,7 +63,18 @@ def names_in_the_source() -> set[str]:
 
 
 def test_no_task_is_forgotten_here() -> None:
-    broken = {*TASKS, UPGRADE, *PASSING, *REMOTE, *FOLLOWER, *PROGRAM, *DELIVERY, *TLS, *EXPORTS}
+    broken = {
+        *TASKS,
+        UPGRADE,
+        *PASSING,
+        *REMOTE,
+        *FOLLOWER,
+        *PROGRAM,
+        *DELIVERY,
+        *TLS,
+        *EXPORTS,
+        *TRACES,
+    }
     assert names_in_the_source() == broken
 
 

@@ -1,0 +1,1 @@
+"""What of the gateway is traced, without the library that traces."""
