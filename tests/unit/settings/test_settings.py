@@ -375,7 +375,7 @@ def test_the_example_file_is_toml() -> None:
     sections = set(tomllib.loads(example()))
     assert sections == {
         "server", "store", "redis", "ingest", "stream", "keys", "limits", "consumers", "record",
-        "watch", "formats", "destinations", "metrics", "console", "log", "look",
+        "watch", "formats", "destinations", "metrics", "console", "log", "look", "traces",
     }  # fmt: skip
 
 
