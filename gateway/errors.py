@@ -143,6 +143,17 @@ class CursorGone(GatewayError):
     code = "cursor_expired"
 
 
+class PreconditionFailed(GatewayError):
+    """412: what is to be changed is another by now.
+
+    Member: `etag`, the entity tag that it has.
+    """
+
+    status = 412
+    title = "Precondition failed"
+    code = "precondition_failed"
+
+
 class PayloadTooLarge(GatewayError):
     """413."""
 
@@ -177,6 +188,15 @@ class HeadTooLarge(GatewayError):
     status = 431
     title = "Request header fields too large"
     code = "head_too_large"
+    exit_code = 2
+
+
+class PreconditionRequired(GatewayError):
+    """428: `If-Match` is missing."""
+
+    status = 428
+    title = "Precondition required"
+    code = "precondition_required"
     exit_code = 2
 
 

@@ -272,6 +272,10 @@ class Enforcement:
         if key.change == "throttled" and key.throttled(self._clock.now()):
             # It may come back, as often as it is let through then.
             return THROTTLED
+        opened = subscription.opened
+        if opened is not None and opened.key is not None and opened.key.limits != key.limits:
+            # It comes back under the limits that the key has now.
+            return THROTTLED
         decision = self._keyring.decide(key, "stream", subscription.address)
         if isinstance(decision, Denied):
             return _ENDS.get(decision, NOT_GRANTED)

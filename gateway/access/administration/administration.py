@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import structs
 
+from gateway.access.administration.answers import IssuedKey, Revocation
 from gateway.access.administration.caller import Caller
+from gateway.access.administration.key_patch import KeyCheck, KeyPatchBody, patched, widens
 from gateway.access.administration.role_lookup import combined_grants, unknown_role
 from gateway.access.credentials.token import is_key_id
 from gateway.access.grants.grant import Grant
@@ -19,7 +21,7 @@ from gateway.access.keys import lifecycle, pseudonym_secrets
 from gateway.access.keys.change import other_change
 from gateway.access.keys.descent import Descent, can_issue_keys, revoke_with_descendants
 from gateway.access.keys.issuance import IssuanceTerms, KeyRequest, key_from_request
-from gateway.access.keys.key import Key, KeyAnswer
+from gateway.access.keys.key import Key
 from gateway.access.keys.key_limits import inherited
 from gateway.access.keys.key_lookup import known_key, refuse_unknown
 from gateway.access.keys.key_store import PART_KEYS, KeysAndRoles, Noting, RoleCheck
@@ -31,7 +33,6 @@ from gateway.access.policy.decision import effective_grants
 from gateway.access.policy.oracle import refuse_oracle
 from gateway.clock import Clock
 from gateway.errors import ChangedMeanwhile, Conflict, Forbidden
-from gateway.json_members import about
 from gateway.scheduling.loop_work import Slices
 from gateway.tracing.spans import within
 
@@ -42,61 +43,11 @@ KeyPlace = Callable[[Key], Place | None]
 # Memory for each key while they are sorted.
 _PLACE_BYTES = 160
 _MOST_ATTEMPTS = 5
-_SECRET = about(
-    "The key itself, in this answer only.", pattern="^alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}$"
-)
-_LIVING = about("The ids of keys that came of it and live on.")
-_REVOKED = about("The ids of those revoked with it.")
 
 
 def by_age(key: Key) -> Place:
     """Place of a key in the order oldest first."""
     return key.created_at, key.id
-
-
-class MintedKey(KeyAnswer, kw_only=True, omit_defaults=True):
-    """Answer with a new key."""
-
-    key: Annotated[str, _SECRET]
-    expires_with: Annotated[str, about("The id of its maker, to whose life its own was cut.")] = ""
-
-
-class IssuedKey(msgspec.Struct, frozen=True):
-    """An issued key. `token` is shown only here; `cut` says that its life was shortened to that of
-    its issuer, as it can issue keys itself."""
-
-    key: Key
-    token: str
-    cut: bool
-
-    def public(self) -> MintedKey:
-        """Answer for the caller."""
-        shown, cut = self.key.public(self.key.created_at), self.key.created_by if self.cut else ""
-        return MintedKey(**structs.asdict(shown), key=self.token, expires_with=cut)
-
-
-class RevokedKey(KeyAnswer, kw_only=True, omit_defaults=True):
-    """Answer with a revoked key."""
-
-    living_descendants: Annotated[tuple[str, ...] | None, _LIVING] = None
-    revoked_descendants: Annotated[tuple[str, ...] | None, _REVOKED] = None
-
-
-class Revocation(msgspec.Struct, frozen=True):
-    """A key that was revoked at `at`, the ids of the descendants that were revoked with it (None if
-    that was not asked for), and of those that are still living."""
-
-    key: Key
-    at: float
-    descendants: tuple[str, ...] | None
-    living: tuple[str, ...]
-
-    def public(self) -> RevokedKey:
-        """Answer for the caller."""
-        # After a revocation of all, those that cannot be read or were issued meanwhile.
-        living = self.living if self.living or self.descendants is None else None
-        shown, ended = structs.asdict(self.key.public(self.at)), self.descendants
-        return RevokedKey(**shown, living_descendants=living, revoked_descendants=ended)
 
 
 class Administration:
@@ -173,6 +124,34 @@ class Administration:
         await self._caller.recheck()
         await self._store.change(key_id, lifecycle.unless_changed(key, old), create=successor)
         return IssuedKey(await self._stored(successor.id), token, cut)
+
+    async def change(
+        self, key_id: str, patch: KeyPatchBody, check: KeyCheck = lambda key: None
+    ) -> Key:
+        """Change members of a key by a merge patch, if `check` lets its state pass. The caller must
+        be able to issue the key as it is then, unless it may do no more than before."""
+        return await _decided_anew(lambda: self._changed(key_id, patch, check))
+
+    async def _changed(self, key_id: str, patch: KeyPatchBody, check: KeyCheck) -> Key:
+        key, now = await known_key(self._store, key_id), self._clock.now()
+        check(key)
+        check_readable(key)
+        after = lifecycle.edit(key, patched(key, patch, now, self._terms), now, self._caller.by)
+        if after is key:
+            await self._caller.recheck()
+            return key
+        roles = await self.all_roles()
+        combined_grants(after.grants, after.roles, grants_of_roles(roles))
+        if await self._slices.run(widens(key, after, grants_of_roles(roles))):
+            roles = await self._check_delegation(after, roles)
+            if after.shared_domain:
+                await self._check_domain(after.shared_domain, roles)
+            can_issue = can_issue_keys(effective_grants(after, grants_of_roles(roles)))
+            self._caller.limit_life(after, given=True, can_issue=can_issue)
+        grants = effective_grants(after, grants_of_roles(roles))
+        refuse_oracle(grants, "this key")
+        await self._begin_pseudonyms(grants)
+        return await self._change(key_id, lifecycle.unless_changed(key, after))
 
     async def suspend(self, key_id: str, reason: object) -> Key:
         """Suspend a key until it is resumed."""

@@ -43,8 +43,8 @@ def key_urn(key_id: str) -> str:
     return f"key:{key_id}"
 
 
-def key_change(key: Key) -> Change:
-    """Newest change of a key, as stored after it."""
+def key_change(key: Key, before: Key | None = None) -> Change:
+    """Newest change of a key, as stored after it; `before` it was another one."""
     return Change(
         id=f"key-{key.id}-{key.revision}",
         action=f"key.{key.change}",
@@ -53,7 +53,7 @@ def key_change(key: Key) -> Change:
         by=key.changed_by,
         at=key.changed_at or key.created_at,
         reason=_reason(key),
-        data=_key_data(key),
+        data=_key_data(key) | ({} if before is None else _differences(before, key)),
         operator=key.changed_from,
     )
 
@@ -117,6 +117,31 @@ def inspection(
         REQUESTED, about, by=operator.actor, at=at, operator=operator,
         data={"count": 1, "route": command, "parameters": [asked]},
     )  # fmt: skip
+
+
+def _differences(before: Key, key: Key) -> dict[str, Any]:
+    """Old and new members of a key whose members were changed."""
+    if key.change != "changed":
+        return {}
+    old, new = _editable(before), _editable(key)
+    differing = [name for name in old if old[name] != new[name]]
+    return {
+        side: {name: of[name] for name in differing} for side, of in (("old", old), ("new", new))
+    }
+
+
+def _editable(key: Key) -> dict[str, Any]:
+    return {
+        "name": key.name,
+        "purpose": key.purpose,
+        "owner": key.owner,
+        "expires_at": format_time(key.expires_at),
+        "grants": [one.shown() for one in key.grants],
+        "roles": list(key.roles),
+        "limits": key.limits.public(),
+        "rotate": None if key.rotate is None else msgspec.to_builtins(key.rotate),
+        "managed_by": key.managed_by,
+    }
 
 
 def _reason(key: Key) -> str:

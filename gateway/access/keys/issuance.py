@@ -21,7 +21,7 @@ from gateway.errors import InvalidRequest
 from gateway.json_members import Body, about, parse_body, reference
 
 _CODE = "invalid_key_request"
-_MAX_TEXT = 256
+MAX_TEXT = 256
 # Longest life of a break-glass key.
 BREAK_GLASS_SECONDS = 4 * 3600
 _DOMAIN = re.compile(DOMAIN_PATTERN, re.ASCII)
@@ -30,7 +30,7 @@ _COPIED = ("grants", "roles", "limits", "rotate")
 _COPY_OF = about(
     "The id of a key whose grants, roles, limits and rotate it gets where it names none."
 )
-_Text = Annotated[str, Meta(min_length=1, max_length=_MAX_TEXT)]
+_Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 
 
 class IssuanceTerms(Protocol):
@@ -159,7 +159,7 @@ def parse_key_request(body: Any, terms: IssuanceTerms) -> KeyRequest:
         copied=() if asked.copy_of is UNSET else _omitted(asked),
     )
     for member in ("name", "purpose", "owner"):
-        _check_text(member, getattr(asked, member))
+        check_text(member, getattr(asked, member))
     return request
 
 
@@ -190,7 +190,7 @@ def key_from_request(
 def break_glass_request(reason: str, owner: str, roles: tuple[str, ...], life: str) -> KeyRequest:
     """Request for a key for an emergency, with a life such as `2h`. Its purpose is the reason."""
     for member, text in (("reason", reason), ("owner", owner)):
-        _check_text(member, text)
+        check_text(member, text)
     try:
         seconds = parse_duration(life)
     except InvalidRequest as error:
@@ -236,9 +236,10 @@ def check_life(life: float, max_life: int) -> None:
         )
 
 
-def _check_text(member: str, text: str) -> None:
-    if not text.strip() or len(text) > _MAX_TEXT or not text.isprintable():
-        raise _invalid(f"{member}: 1 to {_MAX_TEXT} printable characters")
+def check_text(member: str, text: str) -> None:
+    """Raise for a name, purpose or owner that a key cannot have."""
+    if not text.strip() or len(text) > MAX_TEXT or not text.isprintable():
+        raise _invalid(f"{member}: 1 to {MAX_TEXT} printable characters")
     if holds_token(text):
         raise _invalid(f"{member}: it holds a whole key, {HOLDS_KEY}")
 
@@ -258,15 +259,28 @@ def _domain(asked: str | UnsetType) -> str:
     return asked
 
 
+def parse_expires_at(text: str) -> float:
+    """Seconds since 1970 of the member `expires_at`."""
+    try:
+        return parse_rfc3339(text) / 1_000_000
+    except ValueError as error:
+        raise _invalid(f"expires_at: {error}") from None
+
+
+def parse_expires_in(text: str) -> int:
+    """Seconds of the member `expires_in`."""
+    try:
+        return parse_duration(text)
+    except InvalidRequest as error:
+        raise _invalid(f"expires_in: {error.detail}") from None
+
+
 def _expires_at(asked: NewKeyBody) -> float | None:
     if asked.expires_at is UNSET:
         return None
     if asked.expires_in is not UNSET:
         raise _invalid("send either expires_in or expires_at")
-    try:
-        return parse_rfc3339(asked.expires_at) / 1_000_000
-    except ValueError as error:
-        raise _invalid(f"expires_at: {error}") from None
+    return parse_expires_at(asked.expires_at)
 
 
 def _life(asked: NewKeyBody, terms: IssuanceTerms) -> float:
@@ -278,10 +292,7 @@ def _life(asked: NewKeyBody, terms: IssuanceTerms) -> float:
                 "(setting keys.default_life)"
             )
     else:
-        try:
-            life = parse_duration(asked.expires_in)
-        except InvalidRequest as error:
-            raise _invalid(f"expires_in: {error.detail}") from None
+        life = parse_expires_in(asked.expires_in)
     # Checked before anything is opened for the request.
     check_life(life, terms.max_life)
     return life

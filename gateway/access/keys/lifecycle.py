@@ -93,6 +93,12 @@ def review(key: Key, now: float, note: str, by: Actor = "") -> Key:
     return _changed(reviewed, "reviewed", now, by)
 
 
+def edit(key: Key, after: Key, now: float, by: Actor = "") -> Key:
+    """Change what a key is for and may do; the key itself if nothing differs."""
+    _refuse_ended(key, now, "changed")
+    return key if after == key else _changed(after, "changed", now, by)
+
+
 def rotate(
     key: Key, now: float, *, overlap: int, max_life: int, pepper: bytes, by: Actor = ""
 ) -> tuple[Key, Key, str]:

@@ -141,7 +141,7 @@ class PostgresKeys:
             check_readable(key)
             changed = change(key)
             if changed is not key:
-                changed = await _update(connection, changed)
+                changed = await _update(connection, changed, key)
             if create is not None:
                 await _insert(connection, create)
         return changed
@@ -154,7 +154,7 @@ class PostgresKeys:
             for key in await self._rows.work(lambda: change(keys)):
                 if key is not known[key.id]:
                     check_readable(known[key.id])
-                    key = await _update(connection, key)
+                    key = await _update(connection, key, known[key.id])
                 changed.append(key)
         return changed
 
@@ -306,7 +306,7 @@ class PostgresKeys:
             )
             losing = [] if role is not None and known else having
             for key in losing:
-                await _update(connection, lifecycle.without_role(key, name, at, by))
+                await _update(connection, lifecycle.without_role(key, name, at, by), key)
             ids = [key.id for key in losing]
             await _keep(connection, role_change(name, version, role, by, at=at, keys=ids))
         return ids
@@ -318,7 +318,7 @@ class PostgresKeys:
         return await self._rows.read(_key, rows)
 
 
-async def _update(connection: asyncpg.Connection, key: Key) -> Key:
+async def _update(connection: asyncpg.Connection, key: Key, before: Key) -> Key:
     """Store the changed key; return it as stored."""
     revision: int = await connection.fetchval(
         f"UPDATE key SET document = $2, digest = $3, revision = {_NEXT} WHERE id = $1"
@@ -328,7 +328,7 @@ async def _update(connection: asyncpg.Connection, key: Key) -> Key:
         key.digest,
     )
     changed = msgspec.structs.replace(key, revision=revision)
-    await _keep(connection, key_change(changed))
+    await _keep(connection, key_change(changed, before))
     return changed
 
 

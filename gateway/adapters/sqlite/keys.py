@@ -128,7 +128,7 @@ class SqliteKeys:
                 check_readable(key)
                 changed = change(key)
                 if changed is not key:
-                    _update(connection, changed)
+                    _update(connection, changed, key)
                 if create is not None:
                     _insert(connection, create)
             return _get(connection, key_id)
@@ -143,7 +143,7 @@ class SqliteKeys:
                 for key in changed:
                     if key is not known[key.id]:
                         check_readable(known[key.id])
-                        _update(connection, key)
+                        _update(connection, key, known[key.id])
             found = [_get(connection, key.id) for key in changed]
             return [key for key in found if key is not None]
 
@@ -302,7 +302,7 @@ class SqliteKeys:
                 )
                 losing = [] if role is not None and known else having
                 for key in losing:
-                    _update(connection, lifecycle.without_role(key, name, at, by))
+                    _update(connection, lifecycle.without_role(key, name, at, by), key)
                 ids = [key.id for key in losing]
                 _keep(connection, role_change(name, row[0], role, by, at=at, keys=ids))
             return ids
@@ -320,12 +320,12 @@ def _open_notes(path: Path) -> apsw.Connection:
     return connection
 
 
-def _update(connection: apsw.Connection, key: Key) -> None:
+def _update(connection: apsw.Connection, key: Key, before: Key) -> None:
     connection.execute(
         f"UPDATE key SET document = ?, digest = ?, revision = {_NEXT} WHERE id = ?",
         (encode_key(key), key.digest, key.id),
     )
-    _keep_change(connection, key.id)
+    _keep_change(connection, key.id, before)
 
 
 def _roles(connection: apsw.Connection) -> dict[str, Role]:
@@ -352,10 +352,10 @@ def _insert(connection: apsw.Connection, key: Key) -> None:
     _keep_change(connection, key.id)
 
 
-def _keep_change(connection: apsw.Connection, key_id: str) -> None:
+def _keep_change(connection: apsw.Connection, key_id: str, before: Key | None = None) -> None:
     """Record the new state of a key, within the transaction that changed it."""
     [key] = _select(connection, "WHERE id = ?", key_id)
-    _keep(connection, key_change(key))
+    _keep(connection, key_change(key, before))
 
 
 def _keep(connection: apsw.Connection, change: Change) -> None:

@@ -57,6 +57,12 @@ class KeysInFolder:
 
         return run(work())
 
+    def change(self, key_id: str, patch: Members, reason: str) -> Members:
+        from gateway.access.administration.key_patch import parse_key_patch
+
+        parsed = parse_key_patch(patch)
+        return self._change(lambda admin: admin.change(key_id, parsed), reason)
+
     def rotate(self, key_id: str, overlap: str | None, reason: str) -> Members:
         issued = administer(
             self._settings, lambda admin: admin.rotate(key_id, overlap), change=True, reason=reason

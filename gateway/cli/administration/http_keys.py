@@ -41,6 +41,11 @@ class KeysOverHttp:
         shown = self._calls.get(path_of("keys", key_id))
         return {**_as_stored(shown), "last_used": shown["last_used"]}
 
+    def change(self, key_id: str, patch: Members, reason: str) -> Members:
+        return self._calls.send(
+            "PATCH", path_of("keys", key_id), patch, reason=reason, headers={"If-Match": "*"}
+        )
+
     def rotate(self, key_id: str, overlap: str | None, reason: str) -> Members:
         path = path_of("keys", key_id, "rotate")
         return self._calls.send(

@@ -29,6 +29,9 @@ class KeyAdministration(Protocol):
     def show(self, key_id: str) -> Members:
         """One key, and when it was used last. Raises `NotFound`."""
 
+    def change(self, key_id: str, patch: Members, reason: str) -> Members:
+        """Change members of a key by a merge patch, whatever it is by then."""
+
     def rotate(self, key_id: str, overlap: str | None, reason: str) -> Members:
         """Make a successor; the answer has its secret, which nothing shows again."""
 

@@ -1,4 +1,4 @@
-"""`audit-gateway keys break-glass`, `rotate`, `suspend`, `resume` and `revoke`.
+"""`audit-gateway keys change`, `break-glass`, `rotate`, `suspend`, `resume` and `revoke`.
 
 A running gateway applies a change, also to live streams, within a fraction of a second.
 """
@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from gateway.cli.administration.target import CommandTarget, target_options
-from gateway.cli.base.key_folder import json_option, key_argument, reason_option
+from gateway.cli.base.key_folder import (
+    grant_option,
+    json_option,
+    key_argument,
+    limit_option,
+    reason_option,
+    role_option,
+)
+from gateway.cli.base.options import rotation_options
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
 
 
@@ -35,6 +43,59 @@ def rotate(
             say_json(made)
             return
         say(made["key"], f"(id {made['id']}, expires {made['expires_at']}; not shown again)")
+
+
+@click.command()
+@key_argument
+@click.option("--name", help="What to call it.")
+@click.option("--purpose", help="The one thing it is for.")
+@click.option("--owner", help="Who answers for it.")
+@grant_option
+@role_option
+@limit_option
+@click.option(
+    "--expires", "--expires-in", "expires_in", help="How long it lives from now, such as 30d."
+)
+@rotation_options
+@click.option(
+    "--without", multiple=True, type=click.Choice(["grants", "roles", "limits", "rotate"]),
+    help="Take all of these away; may be repeated.",
+)  # fmt: skip
+@reason_option
+@target_options
+@json_option
+def change(
+    key_id: str,
+    grants: tuple[str, ...],
+    roles: tuple[str, ...],
+    limits: tuple[str, ...],
+    rotate: dict[str, str],
+    without: tuple[str, ...],
+    reason: str,
+    target: CommandTarget,
+    as_json: bool,
+    **texts: str | None,
+) -> None:
+    """Change what a key is for and what it may do; what is not named stays as it is.
+
+    Given are all grants, or all roles, that it has then. Its live streams narrow or end within a
+    second. `keys simulate` says before what that would do.
+    """
+    from gateway.access.grants.grant import decode_grant_text
+    from gateway.access.keys.key_limits import parse_limit_texts
+    from gateway.errors import InvalidRequest
+
+    patch: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
+    given = {
+        "grants": list(map(decode_grant_text, grants)), "roles": list(roles),
+        "limits": parse_limit_texts(limits).public(), "rotate": rotate,
+    }  # fmt: skip
+    patch |= {name: value for name, value in given.items() if value}
+    if both := sorted(set(patch) & set(without)):
+        raise InvalidRequest(f"{both[0]} is given and taken away; do one of both")
+    if not patch and not without:
+        raise InvalidRequest("say what to change, such as --owner, --grant or --expires-in")
+    _say_change(target.keys.change(key_id, {**patch, **dict.fromkeys(without)}, reason), as_json)
 
 
 @click.command()
@@ -97,3 +158,9 @@ def _say_change(shown: dict[str, Any], as_json: bool) -> None:
         say_json(shown)
     else:
         say(f"{shown['id']} is {shown['state']}")
+    if managed_by := shown.get("managed_by"):
+        say(
+            f"note: this key is declared as {managed_by}: change it there, too, or the next "
+            "`apply` undoes what differs",
+            err=True,
+        )

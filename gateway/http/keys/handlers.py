@@ -5,11 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 from msgspec import UNSET, structs
 
-from gateway.access.administration.administration import IssuedKey
+from gateway.access.administration.answers import IssuedKey
+from gateway.access.administration.key_patch import parse_key_patch
 from gateway.access.keys.issuance import parse_key_request
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_lookup import known_key
-from gateway.http.keys.precondition import etag
+from gateway.http.keys.precondition import PATCH_TYPES, etag, required_match
 from gateway.http.query.bodies import OverlapBody, ReasonBody, ReviewedBody, RevocationBody
 from gateway.http.query.query import parse_usage
 from gateway.http.request.admission import Admission
@@ -39,6 +40,15 @@ async def show(request: web.Request, context: Context, admission: Admission) -> 
     )
     await admission.recheck()
     return json_response(shown, headers={"ETag": etag(key)})
+
+
+async def change(request: web.Request, context: Context, admission: Admission) -> web.Response:
+    """`PATCH /v1/keys/{id}`: on return the key's streams have narrowed or ended."""
+    administration = administration_by(context, admission)
+    raw = await json_body(request, PATCH_TYPES)
+    check = required_match(request)
+    changed = await administration.change(request.match_info["id"], parse_key_patch(raw), check)
+    return await _changed(context, changed)
 
 
 async def usage(request: web.Request, context: Context, admission: Admission) -> web.Response:
@@ -96,7 +106,7 @@ async def rotate(request: web.Request, context: Context, admission: Admission) -
 
 async def _changed(context: Context, key: Key) -> web.Response:
     await context.enforcement.poll_keys()
-    return json_response(key.public(context.clock.now()))
+    return json_response(key.public(context.clock.now()), headers={"ETag": etag(key)})
 
 
 async def _shown_once(context: Context, issued: IssuedKey) -> web.Response:

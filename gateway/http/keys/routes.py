@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from gateway.http.keys import handlers, key_list, preview
 from gateway.http.keys.parameters import KEYS
+from gateway.http.keys.precondition import PATCH_TYPES
 from gateway.http.openapi.parts import content, headers, query, says
 from gateway.http.openapi.route import Route
-from gateway.http.openapi.schemas import named
+from gateway.http.openapi.schemas import TEXT, Schema, named
 from gateway.http.query.query import USAGE
 
 _ADMIN = ("keys.admin",)
 _LOOKING = ("keys.read",)
 _ETAG = headers(ETag="Its revision, for `If-Match`.")
+_IF_MATCH: Schema = {
+    "name": "If-Match", "in": "header", "required": True, "schema": TEXT,
+    "description": "`ETag` of the key that is meant.",
+}  # fmt: skip
 _SHOWN_ONCE = headers(Location="Its path.")
 
 KEY_ROUTES: tuple[Route, ...] = (
@@ -23,6 +28,12 @@ KEY_ROUTES: tuple[Route, ...] = (
           problems=(409,), body=content(named("NewKey"))),
     Route("GET", "/v1/keys/{id}", handlers.show, _LOOKING, "key", "One key.",
           {200: says("The key.", named("KeyInUse"), headers=_ETAG)}, problems=(404,)),
+    Route("PATCH", "/v1/keys/{id}", handlers.change, _ADMIN, "changeKey",
+          "Change members of a key by a merge patch (RFC 7396); live streams narrow or end "
+          "at once.",
+          {200: says("The key after the change.", named("Key"), headers=_ETAG)},
+          problems=(404, 409, 412, 428), parameters=(_IF_MATCH,),
+          body=content(named("KeyPatch"), *PATCH_TYPES)),
     Route("POST", "/v1/keys/{id}/revoke", handlers.revoke, _ADMIN, "revokeKey",
           "End a key for good; its streams have ended when this returns.",
           {200: says("The key, and what came of it.", named("RevokedKey"))},

@@ -19,10 +19,12 @@ _PROBLEMS = {
     409: "The request contradicts what is there.",
     410: "The cursor's events are not here (any more); `earliest` and `latest` are cursors "
     "that work.",
+    412: "What is to be changed was changed meanwhile; `etag` is what it has.",
     413: "The body, or the number of events in it, is too large.",
     415: "The type or encoding of the body is not supported.",
     422: "Items are refused, each named in `errors`; nothing was stored.",
     431: "URL and headers are too large together.",
+    428: "`If-Match` is missing: say what the change is meant for.",
     429: "Too much at once; try again after `Retry-After` seconds.",
     503: "Try again after `Retry-After` seconds.",
 }

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.administration.administration import MintedKey, RevokedKey
+from gateway.access.administration.answers import MintedKey, RevokedKey
+from gateway.access.administration.key_patch import KeyPatchBody
 from gateway.access.grants.grant import Grant
 from gateway.access.grants.role import NewRoleBody
 from gateway.access.keys.issuance import NewKeyBody
@@ -23,6 +24,7 @@ from gateway.fleet.live_streams import LiveStreamAnswer, LiveStreamList
 from gateway.http.query import bodies
 from gateway.http.query.query import StreamParameters
 from gateway.http.response import answers
+from gateway.http.response.simulation import SimulationAnswer
 from gateway.log.gap import Gap
 from gateway.oversight.report.rows import AccessReview
 from gateway.oversight.review.document import KeyDocument
@@ -31,12 +33,12 @@ Schema = dict[str, Any]
 
 TEXT: Schema = {"type": "string"}
 BODIES: tuple[type, ...] = (
-    Members, NewKeyBody, NewRoleBody, NewDestinationBody, ReplayBody, SecretBody,
+    Members, NewKeyBody, KeyPatchBody, NewRoleBody, NewDestinationBody, ReplayBody, SecretBody,
     *bodies.BODIES,
 )  # fmt: skip
 ANSWERS: tuple[type, ...] = (
     Gap, Grant, MintedKey, RevokedKey, KeyDocument, LiveStreamAnswer, LiveStreamList,
-    ReadinessAnswer, StatusAnswer, AccessReview, UsageOfAll, *answers.ANSWERS,
+    SimulationAnswer, ReadinessAnswer, StatusAnswer, AccessReview, UsageOfAll, *answers.ANSWERS,
 )  # fmt: skip
 _PREFIX = "#/components/schemas/"
 _REFERENCE = re.compile(rf"{_PREFIX}\w+")

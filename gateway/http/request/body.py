@@ -98,12 +98,12 @@ async def _arriving(
     return bytes(raw)
 
 
-async def json_body(request: web.Request) -> Any:
-    """Decoded JSON of a small request.
+async def json_body(request: web.Request, types: tuple[str, ...] = ("application/json",)) -> Any:
+    """Decoded JSON of a small request of one of these media types.
 
     A duplicate member is refused: one of the two would be silently ignored.
     """
-    media_type(request, ("application/json",))
+    media_type(request, types)
     body = await read_body(request, most=_JSON_BYTES, seconds=_JSON_SECONDS)
     try:
         decoded = msgspec.json.decode(body)

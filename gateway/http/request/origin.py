@@ -12,10 +12,11 @@ from gateway.http.request.context import CONTEXT
 from gateway.http.response.problem import Handler
 
 _SENT = (
-    "Accept, Authorization, Cache-Control, Content-Encoding, Content-Type, Last-Event-ID, Prefer"
+    "Accept, Authorization, Cache-Control, Content-Encoding, Content-Type, If-Match, "
+    "Last-Event-ID, Prefer"
 )
 _SHOWN = (
-    "Audit-Cursor, Audit-Has-More, Preference-Applied, RateLimit-Limit, RateLimit-Policy, "
+    "Audit-Cursor, Audit-Has-More, ETag, Preference-Applied, RateLimit-Limit, RateLimit-Policy, "
     "RateLimit-Remaining, RateLimit-Reset, Retry-After, WWW-Authenticate"
 )
 _PREFLIGHT_SECONDS = 600

@@ -29,9 +29,7 @@ from gateway.http.response.problem import ProblemAnswer
 from gateway.json_members import about, reference
 from gateway.oversight.detection.finding import FindingAnswer
 from gateway.oversight.inventory.summary import KeySummary
-from gateway.oversight.review.document import NotKnown, Unused
 from gateway.oversight.review.explain import DecisionAnswer
-from gateway.oversight.review.grant_use import UsedGrant
 from gateway.oversight.review.pseudonym_search import FoundValue
 
 _BEFORE = about("The events before it that the key sees, in the order of the log.")
@@ -47,7 +45,6 @@ _MASKED = about("What the key's grants mask of this event.")
 _PSEUDONYMIZED = about("What they replace by pseudonyms.")
 _Hidden = Annotated[str, Meta(pattern=rf"^(\*\*\*|{PSEUDONYM_PATTERN})$")]
 _TICKET = about(pattern=r"^alpt_[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+$")
-_USES = about("Null without `usage.read`, as are the two below.")
 _UNUSED_GRANTS = about(
     "Names of grants that were of no use; `null` for keys that were used: ask for their documents."
 )
@@ -226,24 +223,6 @@ class ExplanationAnswer(DecisionAnswer, kw_only=True, omit_defaults=True):
     at: Moment
 
 
-class Window(Struct):
-    """Time range that a simulation covers."""
-
-    since: Moment
-    until: Moment
-    complete: Annotated[bool, about("Whether all events were looked at.")]
-
-
-class SimulationAnswer(Struct):
-    key: str
-    window: Window
-    uses: Annotated[dict[str, Any] | None, _USES]
-    events: dict[str, Any]
-    grants: Annotated[list[UsedGrant], about("The proposed ones.")]
-    unused: Unused
-    not_known: NotKnown
-
-
 class ResolvedPseudonym(Struct):
     values: Annotated[list[FoundValue], about("Of all paths at which the value was found.")]
     scanned_to: Annotated[Cursor, about("Send it as `after` to look further.")]
@@ -394,6 +373,6 @@ ANSWERS: tuple[type[Struct], ...] = (
     KeyInUse, KeyList, RoleList, DeletedRole, FindingList,
     DestinationList, DeadLetterList,
     DeletedDeadLetters, TestAnswer, ConsumerAnswer, ConsumerList, Acknowledged, UsageRows,
-    ExplanationAnswer, PreviewAnswer, SimulationAnswer, ResolvedPseudonym, GoneProblem,
+    ExplanationAnswer, PreviewAnswer, ResolvedPseudonym, GoneProblem,
     EventsProblem, ProblemAnswer,
 )  # fmt: skip

@@ -4,6 +4,7 @@ change, and what the pseudonyms of a key stand for."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 from msgspec import UNSET, structs
@@ -22,6 +23,7 @@ from gateway.clock import format_time, parse_duration
 from gateway.cursor import distance, format_cursor, later, parse_cursor
 from gateway.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from gateway.filters.scope import Scope
+from gateway.http.keys.precondition import etag
 from gateway.http.query.bodies import ProposalBody, PseudonymBody, QuestionBody
 from gateway.http.query.position import find_begin
 from gateway.http.query.query import Query
@@ -33,10 +35,9 @@ from gateway.http.request.named_key import presence_of, reader_of
 from gateway.http.response.answers import (
     ExplanationAnswer,
     ResolvedPseudonym,
-    SimulationAnswer,
-    Window,
 )
 from gateway.http.response.problem import json_response
+from gateway.http.response.simulation import ProposedPatch, SimulationAnswer, Window
 from gateway.json_members import parse_body
 from gateway.log.bound_view import bound_view
 from gateway.oversight.review.access_query import parse_access_query, parse_moment
@@ -93,7 +94,8 @@ async def simulate(request: web.Request, context: Context, admission: Admission)
     )  # fmt: skip
     await admission.recheck()
     window = Window(format_time(since), format_time(now), review.complete)
-    return json_response(SimulationAnswer(key=key.id, window=window, **found))
+    apply = ProposedPatch(etag(key), _patch(proposal))
+    return json_response(SimulationAnswer(key=key.id, window=window, apply=apply, **found))
 
 
 async def resolve(request: web.Request, context: Context, admission: Admission) -> web.Response:
@@ -174,6 +176,12 @@ def _proposed(
     grants = key.grants if proposal.grants is UNSET else parse_grants(proposal.grants)
     roles = key.roles if proposal.roles is UNSET else parse_role_names(proposal.roles)
     return combined_grants(grants, roles, known)
+
+
+def _patch(proposal: ProposalBody) -> dict[str, Any]:
+    """Merge patch that gives the key what was proposed."""
+    members = {"grants": proposal.grants, "roles": proposal.roles}
+    return {name: value for name, value in members.items() if value is not UNSET}
 
 
 async def _key(context: Context, admission: Admission, key_id: str) -> Key:

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from tests.support.gateway_process import GatewayProcess
-from tests.support.machine_time import Stopwatch, patience
+from tests.support.machine_time import Stopwatch, becomes, patience
 from tests.support.services.postgres import PostgresServer, installations
 from tests.support.services.valkey import Valkey
 
@@ -108,6 +108,45 @@ async def test_a_key_revoked_at_one_ends_its_streams_at_the_other_within_a_secon
             async for _ in socket:
                 pass
         assert socket.close_code == 4501
+        assert watch.seconds < 1
+
+
+async def test_a_key_changed_at_one_narrows_its_streams_at_the_other_within_a_second(
+    replicas: Replicas,
+) -> None:
+    first, second = replicas
+    key = first.make_key(EVERYTHING)
+    headers = {"Authorization": f"Bearer {key}"}
+    narrow = {**EVERYTHING, "categories": ["narrowed.*"]}
+
+    async def change(patch: dict[str, Any]) -> None:
+        async with session.patch(
+            f"{first.url}/v1/keys/{key[5:17]}", json=patch,
+            headers={"Authorization": f"Bearer {first.first_key}", "If-Match": "*"},
+        ) as answer:  # fmt: skip
+            assert answer.status == 200, await answer.text()
+
+    async def known() -> list[str]:
+        async with session.get(f"{second.url}/v1/me", headers=headers) as answer:
+            [grant] = (await answer.json())["grants"]
+            return list(grant["grant"]["categories"])
+
+    async with aiohttp.ClientSession() as session:
+        socket = await session.ws_connect(second.url + "/v1/stream", headers=headers)
+        watch = Stopwatch()
+        await change({"grants": [narrow]})
+        await becomes(known, narrow["categories"].__eq__)
+        assert watch.seconds < 1
+        await asyncio.to_thread(first.post, events("unseen", 0, 3), first.first_key)
+        await asyncio.to_thread(first.post, events("narrowed.a", 0, 1), first.first_key)
+        seen = await asyncio.wait_for(socket.receive_json(), patience(10))
+        assert seen["category"] == "narrowed.a"
+        watch = Stopwatch()
+        await change({"grants": None})
+        async with asyncio.timeout(patience(10)):
+            async for _ in socket:
+                pass
+        assert socket.close_code == 4503
         assert watch.seconds < 1
 
 

@@ -224,6 +224,7 @@ async def administer_keys(ask: Asked) -> None:
         {"actions": ["keys.read"], "categories": ["**"]}, owner="audit"
     )
     await ask("reviewKey", 200, id=key, json={"note": "n"}, key=reviewer)
+    await ask("changeKey", 200, id=key, json={"owner": "o2"}, headers={"If-Match": "*"})
     await ask("suspendKey", 200, id=key, json={"reason": "r"})
     await ask("key", 200, id=key)
     await ask("resumeKey", 200, id=key)
@@ -485,6 +486,11 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     await ask("event", 409, id="x")
     for name in ("suspendKey", "resumeKey", "rotateKey"):
         await ask(name, 409, id=ended)
+    stale = {"If-Match": '"0"'}
+    await ask("changeKey", 428, id=ended, json={})
+    await ask("changeKey", 412, id=ended, json={}, headers=stale)
+    await ask("changeKey", 409, id=ended, json={}, headers={"If-Match": "*"})
+    await ask("changeKey", 404, json={}, headers=stale)
     await ask("deleteRole", 409, id="auditor")
     newer: Any = {"en": "as a newer version may write it"}
     unreadable = Key(id="A" * 12, digest=b"", name="n", purpose=newer, created_at=0, expires_at=9e9)
@@ -502,7 +508,7 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
         await ask(name, 422, "?on_invalid=fail", id="okta", json={})
     await ask("receiveLogs", 404, "?source=unknown", json={})
     assert {one for one in ask.answered if one[1] >= 400} == declared(
-        WITH_KEY, {404, 406, 409, 410, 422}
+        WITH_KEY, {404, 406, 409, 410, 412, 422, 428}
     )
 
 

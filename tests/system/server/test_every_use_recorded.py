@@ -58,6 +58,9 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
     ("GET", "/v1/usage"): ("/v1/usage", {}),
     ("POST", "/v1/keys"): ("/v1/keys", {"json": NEW_KEY}),
     ("GET", "/v1/keys/{id}"): ("/v1/keys/{kid}", {}),
+    ("PATCH", "/v1/keys/{id}"): (
+        "/v1/keys/{kid}", {"json": {"owner": "ops"}, "headers": {"If-Match": "*"}},
+    ),
     ("GET", "/v1/keys/{id}/history"): ("/v1/keys/{kid}/history", {}),
     ("GET", "/v1/keys/{id}/usage"): ("/v1/keys/{kid}/usage", {}),
     ("GET", "/v1/keys/{id}/document"): ("/v1/keys/{kid}/document", {}),
@@ -179,6 +182,7 @@ FAILS: dict[tuple[str, str], tuple[str, Options]] = {
     ("GET", "/v1/consumers"): ("/v1/consumers?x=1", {}),
     ("GET", "/v1/consumers/{name}"): ("/v1/consumers/unknown", {}),
     ("DELETE", "/v1/consumers/{name}"): ("/v1/consumers/unknown", {}),
+    ("PATCH", "/v1/keys/{id}"): ("/v1/keys/{kid}", {"json": {"owner": "ops"}}),
     ("GET", "/v1/keys/{id}/history"): ("/v1/keys/{kid}/history?x=1", {}),
     ("GET", "/v1/keys/{id}/usage"): ("/v1/keys/{kid}/usage?x=1", {}),
     ("GET", "/v1/keys/{id}"): ("/v1/keys/unknown", {}),

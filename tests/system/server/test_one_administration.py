@@ -66,7 +66,8 @@ def unnamed(text: str, *names: str) -> str:
 def stored(key: Key, *names: str) -> str:
     """A key as it stands in the store and as the record tells of it, but for ids, times and who
     has changed it."""
-    life = round(key.expires_at - key.created_at, 3)
+    # A life that was changed is counted from then.
+    life = round(key.expires_at - key.created_at, -2 if key.change == "changed" else 3)
     began = key.changed_at if key.change == "rotated" else key.created_at
     drains = None if key.drains_until is None else round(key.drains_until - began, 3)
     of_key = msgspec.structs.replace(
@@ -217,6 +218,44 @@ async def test_a_key_is_changed_or_refused_alike(
         return by_cli(gateway, "keys", what, key_id, *options)
 
     assert await outcome(gateway, state, http) == await outcome(gateway, state, command)
+
+
+PATCHES: list[tuple[dict[str, Any], list[str]]] = [
+    ({"name": "siem", "purpose": "new", "owner": "soc"},
+     ["--name", "siem", "--purpose", "new", "--owner", "soc"]),
+    ({"grants": [GRANT, ADMIN], "roles": ["auditor"]},
+     ["--grant", json.dumps(GRANT), "--grant", json.dumps(ADMIN), "--role", "auditor"]),
+    ({"expires_in": "30d"}, ["--expires-in", "30d"]),
+    ({"expires_in": "91d"}, ["--expires", "91d"]),
+    ({"limits": {"events_per_second": 5}, "rotate": {"every": "30d"}},
+     ["--limit", "events_per_second=5", "--rotate-every", "30d"]),
+    ({"rotate": {"overlap": "1d"}}, ["--rotate-overlap", "1d"]),
+    ({"grants": None, "roles": None, "limits": None, "rotate": None},
+     ["--without", "grants", "--without", "roles", "--without", "limits", "--without", "rotate"]),
+    ({"roles": ["auditr"]}, ["--role", "auditr"]),
+    ({"grants": [MANY] * 9}, ["--grant", json.dumps(MANY)] * 9),
+    ({"owner": WHOLE_KEY}, ["--owner", WHOLE_KEY]),
+    ({"owner": "o"}, ["--owner", "o"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_members_of_a_key_are_changed_or_refused_alike(gateway: Gateway, state: str) -> None:
+    for patch, options in PATCHES:
+
+        async def http(key_id: str, patch: Any = patch) -> Any:
+            answer = await gateway.request(
+                "PATCH", f"/v1/keys/{key_id}", key=gateway.admin, json=patch,
+                headers={"If-Match": "*"},
+            )  # fmt: skip
+            shown = answer.json()
+            return (shown["code"], shown["detail"]) if answer.status >= 400 else shown
+
+        async def command(key_id: str, options: Any = options) -> Any:
+            return await by_cli(gateway, "keys", "change", key_id, *options, "--json")
+
+        first, second = await outcome(gateway, state, http), await outcome(gateway, state, command)
+        assert first == second, patch
 
 
 ROLES: list[tuple[str, dict[str, Any]]] = [
