@@ -11,7 +11,8 @@ from gateway.http.response.accept import best_kind
 
 # Clients send nothing to what does not call itself so.
 PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
-_KINDS = ("text/plain", "application/json", "application/vnd.elasticsearch+json")
+_OF_PEOPLE = ("text/plain", "text/html")
+_KINDS = (*_OF_PEOPLE, "application/json", "application/vnd.elasticsearch+json")
 # Whose bulk interface is taken. Clients refuse others than they know, and another tagline.
 VERSION: dict[str, Any] = {
     "name": "audit-gateway",
@@ -35,4 +36,4 @@ VERSION: dict[str, Any] = {
 
 def asks_for_version(request: web.Request) -> bool:
     """Whether a program asks, and not a person: programs name JSON, or accept nothing by name."""
-    return "Accept" not in request.headers or best_kind(request, _KINDS) != _KINDS[0]
+    return "Accept" not in request.headers or best_kind(request, _KINDS) not in _OF_PEOPLE

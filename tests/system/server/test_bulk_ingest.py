@@ -196,7 +196,10 @@ async def test_clients_are_told_a_version_and_people_what_is_where(gateway: Gate
         assert answer.headers["X-Elastic-Product"] == "Elasticsearch"
     async with gateway.session.get(url, skip_auto_headers=["Accept"]) as response:
         assert response.content_type == "application/json"
-    people = {"*/*": "text/plain", "text/html,application/xhtml+xml,*/*;q=0.8": "text/html"}
+    people = {
+        "*/*": "text/plain", "text/html,application/xhtml+xml,*/*;q=0.8": "text/html",
+        "text/html": "text/html", "text/*": "text/plain",
+    }  # fmt: skip
     for accept, kind in people.items():
         answer = await gateway.get("/", key=None, headers={"Accept": accept})
         assert answer.headers["Content-Type"].startswith(kind)
