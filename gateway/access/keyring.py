@@ -313,7 +313,7 @@ class Keyring:
         self.missing_pepper = ""
         if current not in newest.by_id():
             needing = (key for key in self._keys.values() if key.pepper == current)
-            if any(is_living(key, now) for key in needing):
+            if any(is_living(key, now) and key.person is None for key in needing):
                 self.missing_pepper = current
         if not self.missing_pepper:
             self._refused = None

@@ -11,6 +11,7 @@ from gateway.access.credentials.session import (
     KIND,
     MOST_OF_KEY,
     NOTED_SECONDS,
+    Confirmation,
     Session,
     decoded,
     encoded,
@@ -50,12 +51,14 @@ class Sessions:
         """Call `listener` with the id of each session that this process has ended."""
         self._listeners.append(listener)
 
-    async def open(self, key_id: str, address: str, client: str) -> tuple[str, Session]:
+    async def open(
+        self, key_id: str, address: str, client: str, confirmed: Confirmation | None = None
+    ) -> tuple[str, Session]:
         """Open a session of a key; return the secret for its cookie, and the session."""
         now, secret = self._clock.now(), new_secret()
         opened = session_id(secret)
         assert opened is not None
-        session = Session(opened, key_id, now, now, address, client)
+        session = Session(opened, key_id, now, now, address, client, confirmed)
         of_key = [one for one in await self.all() if one.key_id == key_id]
         of_key.sort(key=lambda one: one.used_at)
         surplus = of_key[: max(len(of_key) - MOST_OF_KEY + 1, 0)]
@@ -100,6 +103,34 @@ class Sessions:
 
         await self._store.update_notes(KIND, {session.id: used})
         self._known.pop(session.id, None)
+
+    async def claim(self, session: Session) -> Session | None:
+        """Note that this process has its person confirmed; None if another does, or it is over."""
+        now, claimed = self._clock.now(), []
+
+        def claim(note: bytes | None) -> bytes | None:
+            before = None if note is None else decoded(note)
+            if before is None or before.confirmed is None or not before.confirmed.is_due(now):
+                return note
+            tried = msgspec.structs.replace(before.confirmed, tried_at=now)
+            claimed.append(msgspec.structs.replace(before, confirmed=tried))
+            return encoded(claimed[-1])
+
+        await self._store.update_notes(KIND, {session.id: claim})
+        return claimed[-1] if claimed else None
+
+    async def confirm(self, session_id: str, confirmed: Confirmation) -> None:
+        """Note that the identity provider has confirmed the person of a session."""
+
+        def confirm(note: bytes | None) -> bytes | None:
+            before = None if note is None else decoded(note)
+            # It may have been ended meanwhile.
+            if before is None:
+                return note
+            return encoded(msgspec.structs.replace(before, confirmed=confirmed))
+
+        await self._store.update_notes(KIND, {session_id: confirm})
+        self._known.pop(session_id, None)
 
     async def end(self, ids: Iterable[str]) -> None:
         """End sessions; those that are over already are passed over."""

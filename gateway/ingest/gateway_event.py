@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.access.credentials.token import is_key_id
+from gateway.access.keys.operator import Person
 from gateway.clock import format_time
 from gateway.event import Actor, Draft, Members, Request, Source, Target
 from gateway.filters.scope import RESERVED
@@ -39,6 +40,7 @@ def new_gateway_event(
     severity: int = 1,
     by: str = "",
     by_name: str = "",
+    person: Person | None = None,
     address: str = "",
     client: str = "",
     about: Iterable[str] = (),
@@ -46,8 +48,9 @@ def new_gateway_event(
     reason: str = "",
     data: Mapping[str, Any] | None = None,
 ) -> Draft:
-    """Draft of one record. `by` is a kid or a program's name, `about` are the urns of its targets,
-    `at` is in seconds since 1970 (0: when it is stored); empty members are left out."""
+    """Draft of one record. `by` is a kid or a program's name, or the kid of a `person`, `about` are
+    the urns of its targets, `at` is in seconds since 1970 (0: when it is stored); empty members are
+    left out."""
     members = Members(
         id=id,
         tenant=tenant,
@@ -59,7 +62,7 @@ def new_gateway_event(
     if at:
         members.time = format_time(at)
     if by:
-        members.actor = _actor(by, by_name)
+        members.actor = _actor(by, by_name, person)
     if address or client:
         members.source = Source()
         if address:
@@ -78,9 +81,12 @@ def new_gateway_event(
     return draft_of(members)
 
 
-def _actor(by: str, name: str) -> Actor:
+def _actor(by: str, name: str, person: Person | None) -> Actor:
     actor = Actor(id=clean(by))
-    if is_key_id(by):
+    if person is not None:
+        actor.type, actor.id, actor.key_id = "person", clean(person.subject), by
+        name = person.name
+    elif is_key_id(by):
         actor.type, actor.key_id = "key", by
     else:
         actor.type = "program"

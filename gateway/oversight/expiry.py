@@ -24,8 +24,8 @@ class Notice(msgspec.Struct, frozen=True, order=True):
 def notices(key: Key, warnings: Iterable[int]) -> list[Notice]:
     """Notices of a key's expiry, in order; `warnings` are seconds before it. Warnings that would be
     due from the beginning are left out."""
-    if key.unreadable or key.revoked_at is not None or key.change == "drained":
-        # Its end has an event of its own.
+    if key.unreadable or key.revoked_at is not None or key.change == "drained" or key.person:
+        # Its end has an event of its own, or is that a person has stayed away.
         return []
     ends_at = key.ends_at
     draining = key.drains_until is not None

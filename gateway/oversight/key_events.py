@@ -14,11 +14,13 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.access.credentials.token import is_key_id
 from gateway.access.keyring import Changes
 from gateway.access.keys import lifecycle
 from gateway.access.keys.change import REQUESTED, Change, key_urn
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import StoredKeys, UnrecordedChanges
+from gateway.access.keys.operator import Person
 from gateway.clock import Clock, format_time, until_next_poll
 from gateway.errors import GatewayError
 from gateway.event import Draft
@@ -117,7 +119,10 @@ class KeyEvents:
     async def record_changes(self) -> None:
         """Write the changes that are not in the log yet."""
         while changes := await self._store.unrecorded(_AT_ONCE):
-            await self._writer.append(list(map(_event_of_change, changes.values())))
+            made = [
+                _event_of_change(change, await self._person(change)) for change in changes.values()
+            ]
+            await self._writer.append(made)
             for change in changes.values():
                 if change.operator is not None:
                     at = change.at or self._clock.now()
@@ -125,6 +130,11 @@ class KeyEvents:
                     for listener in self._command_listeners:
                         listener(command)
             await self._store.mark_recorded(list(changes))
+
+    async def _person(self, change: Change) -> Person | None:
+        """The person who made a change, if it was one."""
+        key = await self._store.get(change.by) if is_key_id(change.by) else None
+        return None if key is None else key.person
 
     async def close(self) -> None:
         """Write changes a last time; what remains waits in the key store for the next start."""
@@ -225,7 +235,7 @@ def _ending(now: float) -> lifecycle.Changing:
     return ended
 
 
-def _event_of_change(change: Change) -> Draft:
+def _event_of_change(change: Change, person: Person | None) -> Draft:
     data = {"name": change.name, **change.data} if change.name else change.data
     reason = change.reason
     if (operator := change.operator) is not None:
@@ -239,6 +249,7 @@ def _event_of_change(change: Change) -> Draft:
         at=change.at,
         severity=_SEVERITY.get(change.action, 1),
         by=change.by,
+        person=person,
         about=change.about,
         reason=reason,
         data=data,

@@ -58,6 +58,8 @@ from gateway.oversight.detection.anomaly_detector import AnomalyDetector, Reacti
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.key_inventory import KeyInventory
 from gateway.oversight.key_events import KeyEvents
+from gateway.people.confirmations import Confirmations
+from gateway.people.setup import sign_in_of
 from gateway.runtime.background import Background
 from gateway.runtime.declared import declare
 from gateway.runtime.drain import drain, watch_for_failure
@@ -235,14 +237,10 @@ async def _start_parts(
     clock_watch = ClockWatch(key_store, machine, clock, findings)
     stack.push_async_callback(clock_watch.close)
     detector = AnomalyDetector(
-        key_store,
-        hub,
-        findings,
-        clock,
-        warm_up=watch.warm_up,
+        key_store, hub, findings, clock,
+        warm_up=watch.warm_up, exists=keyring.exists,
         reaction=Reaction(watch.suspend_on, watch.throttle_on, watch.pause),
-        exists=keyring.exists,
-    )
+    )  # fmt: skip
     access_log.on_access(detector.observe)
 
     def event_failed(key_id: str, failed: EventFailed) -> None:
@@ -279,11 +277,13 @@ async def _start_parts(
     processes = Processes(own, key_store, clock, alone=alone)
     stack.push_async_callback(processes.close)
     limits = AppliedLimits(shared, settings.limits, clock)
-    sessions = Sessions(key_store, clock)
-    session_streams = SessionStreams(sessions, clock, hub.end)
     lookups = Lookups()
     stack.callback(lookups.close)
-    outlets = Outlets(outlet_types(settings, clock, lookups), lambda: keyring.peppers, clock)
+    sessions = Sessions(key_store, clock)
+    session_streams = SessionStreams(sessions, clock, hub.end)
+    oidc, peppers_now = settings.console.oidc, lambda: keyring.peppers
+    sign_in = sign_in_of(oidc, key_store, peppers_now, lookups, clock, stack)
+    outlets = Outlets(outlet_types(settings, clock, lookups), peppers_now, clock)
     declared = declare(settings, outlets, clock)
     if worker is None or worker.writes:
         await declared.store(Stores(destination_store, consumer_store, key_store, log))
@@ -291,8 +291,7 @@ async def _start_parts(
         DeliveryParts(
             store=destination_store, hub=hub, log=log, clock=clock, keyring=keyring,
             gate=enforcement.freshness, limits=limits, access_log=access_log, writer=writer,
-            tasks=tasks,
-            outlets=outlets,
+            tasks=tasks, outlets=outlets,
         ),
         consumer_store,
         replica=f"{socket.gethostname()}-{os.getpid()}",
@@ -345,6 +344,7 @@ async def _start_parts(
         keyed=KeyedValues(folder.log_secret()),
         session_streams=session_streams,
         admission=AdmissionControl(keyring, limits, in_flight, enforcement.freshness, sessions),
+        sign_in=sign_in,
         metrics=worker.metrics if worker is not None else Metrics(),
         health_of=lambda context: FleetHealth(context, processes),
         followed=followed,
@@ -372,6 +372,8 @@ async def _start_parts(
     }
     if not alone:
         works["processes"] = processes.run
+    if sign_in is not None:
+        works["confirmations"] = Confirmations(sign_in, sessions, key_store, access_log, clock).run
     if worker is None or worker.writes:
         works["retention"] = retention.run
         works["inventory"] = context.inventory.run

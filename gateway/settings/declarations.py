@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gateway.settings.console import ConsoleSettings
+from gateway.settings.console import ConsoleSettings, OidcSettings
 from gateway.settings.consumers import ConsumerSettings
 from gateway.settings.destinations import DestinationSettings
 from gateway.settings.formats import FormatSettings
@@ -322,7 +322,7 @@ SECTIONS: dict[str, Any] = {
     and "setting" not in part.metadata
 }
 # Sections within sections, by their whole names.
-SUBSECTIONS: dict[str, Any] = {"server.tls": TlsSettings}
+SUBSECTIONS: dict[str, Any] = {"server.tls": TlsSettings, "console.oidc": OidcSettings}
 TABLES: dict[str, Any] = {
     path: of
     for name, section in SECTIONS.items()

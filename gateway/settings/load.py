@@ -8,11 +8,13 @@ or out of range raises `InvalidSetting`, even if a stronger source overrides it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import InvalidSetting
+from gateway.settings.console import OidcSettings
 from gateway.settings.declarations import (
     DECLARED,
     NOT_ABOVE,
@@ -68,6 +70,7 @@ def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, ob
     _check_places(settings)
     _check_followed(settings)
     _check_tls(settings)
+    _check_oidc(settings)
     return settings
 
 
@@ -235,6 +238,30 @@ def _check_tls(settings: Settings) -> None:
             "server.tls.certificate and server.tls.key, or name the proxy that ends TLS in "
             "server.trusted_proxies, or listen on 127.0.0.1"
         )
+    else:
+        return
+    raise InvalidSetting(
+        f"{path}: {reason} ({given[path].origin})", setting=path, origin=given[path].origin
+    )
+
+
+def _check_oidc(settings: Settings) -> None:
+    """Refuse a provider without what signing in by it needs, and the reverse."""
+    oidc, given = settings.console.oidc, settings.given
+    if not oidc.issuer:
+        usual = OidcSettings()
+        names = [one.name for one in fields(oidc)]
+        others = [name for name in names if getattr(oidc, name) != getattr(usual, name)]
+        if not others:
+            return
+        path, reason = f"console.oidc.{others[0]}", "is for console.oidc.issuer: set that, too"
+    elif not oidc.client_id:
+        path, reason = "console.oidc.issuer", "needs console.oidc.client_id"
+    elif not oidc.roles:
+        path = "console.oidc.issuer"
+        reason = "needs [console.oidc.roles], as nobody has access without a group there"
+    elif "openid" not in oidc.scopes:
+        path, reason = "console.oidc.scopes", "has to contain openid"
     else:
         return
     raise InvalidSetting(

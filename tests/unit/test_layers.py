@@ -37,7 +37,7 @@ ALLOWED = {
     ),
     "log": "filters access/policy",
     "looking": "settings filters/cel filters log",
-    "ingest": "filters access/credentials log tracing",
+    "ingest": "filters access/credentials access/keys log tracing",
     "ingest/otlp": "ingest",
     "ingest/mapping": "filters ingest",
     "ingest/sources/readers": "",
@@ -68,8 +68,8 @@ ALLOWED = {
         "streaming/live oversight/access_log"
     ),
     "oversight": (
-        "scheduling access/keys access log ingest streaming/live streaming/consumers "
-        "oversight/access_log oversight/detection"
+        "scheduling access/credentials access/keys access log ingest streaming/live "
+        "streaming/consumers oversight/access_log oversight/detection"
     ),
     "oversight/review": (
         "filters scheduling access/grants access/keys access/policy log ingest "
@@ -95,6 +95,9 @@ ALLOWED = {
         "wire access/credentials access/keys access/usage access/policy access/limits access log "
         "streaming/live streaming/consumers streaming oversight/access_log oversight/detection "
         "delivery/outlets delivery tracing"
+    ),
+    "people": (
+        "settings access/credentials access/grants access/keys access/usage access delivery/connect"
     ),
     "adapters": "filters log tracing",
     "adapters/files": "settings access/credentials access/keys",
@@ -126,7 +129,7 @@ ALLOWED = {
     "http/request": (
         "settings filters formats scheduling wire access/credentials access/grants access/keys "
         "access/usage access/policy access/limits access access/administration log looking ingest "
-        "ingest/sources streaming/live streaming/consumers streaming/health streaming "
+        "ingest/sources people streaming/live streaming/consumers streaming/health streaming "
         "oversight/access_log oversight/detection oversight oversight/review delivery "
         "delivery/running http/response "
         "http/connection http/tls http/credentials http/query fleet"
@@ -153,8 +156,8 @@ ALLOWED = {
     ),
     "http/console": (
         "filters access/credentials access/grants access/keys access/usage access/policy "
-        "access/administration oversight/review http/response http/query http/request "
-        "http/credentials http/openapi"
+        "access access/administration people oversight/review http/response http/connection "
+        "http/query http/request http/credentials http/openapi"
     ),
     "http/receivers": (
         "formats scheduling log ingest ingest/otlp ingest/mapping ingest/sources ingest/protocols "
@@ -190,7 +193,8 @@ ALLOWED = {
     "runtime/process": "settings",
     "runtime": (
         "settings formats scheduling wire access/credentials access/grants access/keys "
-        "access/usage access/limits access log looking ingest ingest/sources streaming/live "
+        "access/usage access/limits access log looking ingest ingest/sources people "
+        "streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection oversight "
         "delivery/connect delivery/outlets delivery delivery/running adapters/files "
         "adapters/sqlite adapters/sqlite/delivery "

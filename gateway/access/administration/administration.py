@@ -87,7 +87,10 @@ class Administration:
         )  # fmt: skip
         roles = await self.all_roles()
         combined_grants(key.grants, key.roles, grants_of_roles(roles))
-        key = msgspec.structs.replace(key, limits=inherited(self._caller.limits, key.limits))
+        key = msgspec.structs.replace(
+            key, limits=inherited(self._caller.limits, key.limits),
+            created_by_name=self._caller.person,
+        )  # fmt: skip
         roles = await self._check_delegation(key, roles)
         if key.shared_domain:
             await self._check_domain(key.shared_domain, roles)
@@ -118,7 +121,9 @@ class Administration:
             key, self._clock.now(), overlap=seconds, max_life=self._terms.max_life,
             pepper=await self._pepper(), by=by,
         )  # fmt: skip
-        successor = msgspec.structs.replace(successor, created_by=actor_name(by))
+        successor = msgspec.structs.replace(
+            successor, created_by=actor_name(by), created_by_name=self._caller.person
+        )
         can_issue = can_issue_keys(effective_grants(key, grants_of_roles(roles)))
         successor, cut = self._caller.limit_life(successor, given=False, can_issue=can_issue)
         await self._caller.recheck()

@@ -24,6 +24,10 @@ class Caller(Protocol):
         """Name in records."""
 
     @property
+    def person(self) -> str:
+        """Name of the person, for the keys that they make; "" for others."""
+
+    @property
     def limits(self) -> KeyLimits:
         """Limits that the keys they issue inherit."""
 
@@ -54,6 +58,7 @@ class CommandLine:
     """Operator who runs the command line on the stores of the gateway, and may do everything."""
 
     limits = NO_LIMITS
+    person = ""
 
     def __init__(self, operator: Operator) -> None:
         self.by = operator

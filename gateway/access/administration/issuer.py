@@ -51,6 +51,10 @@ class Issuer:
         return self.key.id
 
     @property
+    def person(self) -> str:
+        return "" if self.key.person is None else self.key.person.name
+
+    @property
     def limits(self) -> KeyLimits:
         return self.key.limits
 

@@ -22,6 +22,8 @@ def seal_bytes(value: bytes, pepper: bytes, purpose: bytes, place: bytes) -> byt
 
 def unseal_bytes(sealed: bytes, pepper: bytes, purpose: bytes, place: bytes) -> bytes | None:
     """The value; None if it was sealed otherwise, or damaged."""
+    if len(sealed) <= _NONCE_BYTES:
+        return None
     cipher = _cipher(pepper, purpose)
     from cryptography.exceptions import InvalidTag
 

@@ -18,6 +18,10 @@ import msgspec
 KIND = "session"
 IDLE_SECONDS = 30 * 60
 LIFE_SECONDS = 12 * 3600
+# Persons are confirmed by their identity provider so often; if it does not answer, it is asked
+# again after a while.
+CONFIRM_SECONDS = 3600
+AGAIN_SECONDS = 60
 # What a person does is noted no more often, as each time is a write.
 NOTED_SECONDS = 60
 # For one key; the one that was idle longest goes first.
@@ -32,6 +36,24 @@ _LONGEST_SECRET = 64
 _CSRF = b"audit-gateway csrf"
 
 
+class Confirmation(msgspec.Struct, frozen=True):
+    """When the identity provider has confirmed the person of a session, and the sealed token to
+    have that done again (empty: it gave none). `tried_at` is the last attempt since."""
+
+    at: float
+    refresh: bytes = b""
+    tried_at: float = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """Whether the provider is to be asked now."""
+        asks = bool(self.refresh) and now - self.at >= CONFIRM_SECONDS
+        return asks and now - self.tried_at >= AGAIN_SECONDS
+
+    def lasts_until(self) -> float:
+        """How long it counts; with a token, there is as much time again to have it confirmed."""
+        return self.at + CONFIRM_SECONDS * (2 if self.refresh else 1)
+
+
 class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     """A signed-in browser. Times are seconds since 1970; `id` is public."""
 
@@ -41,10 +63,13 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     used_at: float
     address: str = ""
     client: str = ""
+    # Of a person who has signed in by an identity provider.
+    confirmed: Confirmation | None = None
 
     def ends_at(self) -> float:
         """When it ends unless a person does something."""
-        return min(self.used_at + IDLE_SECONDS, self.created_at + LIFE_SECONDS)
+        ends = min(self.used_at + IDLE_SECONDS, self.created_at + LIFE_SECONDS)
+        return ends if self.confirmed is None else min(ends, self.confirmed.lasts_until())
 
     def is_over(self, now: float) -> bool:
         """Whether it has ended by time."""

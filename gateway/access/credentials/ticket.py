@@ -44,13 +44,14 @@ _USED = msgspec.json.Decoder(tuple[int, list[str]])
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
     """Right to open the stream of `key_id` with exactly these parameters. `expires_at` is in
-    seconds since 1970."""
+    seconds since 1970. `session` is that of a person, with which the stream ends."""
 
     id: str
     key_id: str
     parameters: tuple[tuple[str, str], ...]
     origin: str | None
     expires_at: float
+    session: str = ""
 
 
 class StreamCookie(msgspec.Struct, frozen=True):
@@ -71,10 +72,14 @@ _DECODER = msgspec.json.Decoder(Ticket)
 
 
 def new_ticket(
-    key_id: str, parameters: tuple[tuple[str, str], ...], origin: str | None, now: float
+    key_id: str,
+    parameters: tuple[tuple[str, str], ...],
+    origin: str | None,
+    now: float,
+    session: str = "",
 ) -> Ticket:
     """New ticket with a random id."""
-    return Ticket(secrets.token_hex(8), key_id, parameters, origin, now + TICKET_SECONDS)
+    return Ticket(secrets.token_hex(8), key_id, parameters, origin, now + TICKET_SECONDS, session)
 
 
 def sign(ticket: Ticket, pepper: bytes) -> str:

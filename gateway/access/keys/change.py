@@ -173,6 +173,9 @@ def _key_data(key: Key) -> dict[str, Any]:
             data["created_by"] = key.created_by
         if key.break_glass:
             data["break_glass"] = True
+    if key.person is not None and key.change in ("created", "signed_in"):
+        data["person"] = {"id": key.person.subject, "issuer": key.person.issuer}
+        data["roles"] = list(key.roles)
     if key.change == "role_removed":
         data["roles"] = list(key.roles)
     if key.change in ("rotated", "drained"):

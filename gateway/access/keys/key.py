@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.access.grants.grant import Grant, Problems, defects_in
 from gateway.access.keys.key_limits import LIMITS, NO_LIMITS, KeyLimits
-from gateway.access.keys.operator import Operator
+from gateway.access.keys.operator import Operator, Person
 from gateway.access.keys.rotation_schedule import ROTATE, RotationSchedule
 from gateway.clock import Moment, format_time
 from gateway.json_members import about
@@ -62,6 +62,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     reviewed_note: str = ""
     # For an emergency: it lives for hours, is never replaced, and is a finding while it lives.
     break_glass: bool = False
+    # Of whom it holds the roles, and who alone may use it: there is no token of it.
+    person: Person | None = None
+    # The person who made it, if its issuer is one.
+    created_by_name: str = ""
     # Its issuer: a kid, or `cli:` and a user; "" for keys from before that was stored.
     created_by: str = ""
     # The newest change and who made it: a kid, `cli:` and a user, or a program.
@@ -139,7 +143,24 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             break_glass=self.break_glass,
             rotate=self.rotate, rotate_by=_moment(self.rotate_by),
             managed_by=self.managed_by, revision=self.revision,
+            created_by_name=self.created_by_name,
+            person=None if self.person is None else shown_person(self.person),
         )  # fmt: skip
+
+
+class PersonAnswer(msgspec.Struct):
+    """A person as administration shows them."""
+
+    issuer: Annotated[str, about("The identity provider.")]
+    subject: Annotated[str, about("Who it is there, for good.")]
+    name: str
+    signed_in_at: Moment
+
+
+def shown_person(person: Person) -> PersonAnswer:
+    """The person in an answer."""
+    moment = format_time(person.signed_in_at)
+    return PersonAnswer(person.issuer, person.subject, person.name, moment)
 
 
 class KeyAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -167,6 +188,11 @@ class KeyAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     predecessor: str = ""
     pseudonym_domain: Annotated[str, PSEUDONYM_DOMAIN] = ""
     created_by: Annotated[str, about("The id of the key that made it, or `cli:` and a user.")] = ""
+    created_by_name: Annotated[str, about("The person who made it, if its maker is one.")] = ""
+    person: Annotated[
+        PersonAnswer | None,
+        about("Who signs in by an identity provider: such a key has no token, and only roles."),
+    ] = None
     reviewed_at: Annotated[Moment, about("When it was marked as reviewed last.")] = ""
     reviewed_by: Annotated[str, about("The id of the key that did that, or `cli:` and a user.")] = (
         ""

@@ -16,9 +16,9 @@ import msgspec
 from gateway.access.credentials.pepper import pepper_id
 from gateway.access.credentials.token import digest, new_token
 from gateway.access.keys.key import Key
-from gateway.access.keys.operator import Actor, actor_name, operator_of
+from gateway.access.keys.operator import Actor, Person, actor_name, operator_of
 from gateway.clock import parse_duration
-from gateway.errors import ChangedMeanwhile, Conflict, InvalidRequest
+from gateway.errors import ChangedMeanwhile, Conflict, Forbidden, InvalidRequest
 from gateway.sanitize import clean
 
 Changing = Callable[[Key], Key]
@@ -111,6 +111,11 @@ def rotate(
         raise Conflict(
             f"key {key.id} is {key.state(now)}; only an active key is rotated", code="not_active"
         )
+    if key.person is not None:
+        raise Conflict(
+            f"{key.id} is a person, who signs in by the identity provider and has no key to rotate",
+            code="is_person",
+        )
     if key.break_glass:
         raise Conflict(
             f"key {key.id} was made for an emergency and has no successor: make another one by "
@@ -165,6 +170,26 @@ def unless_changed(key: Key, replacement: Key) -> Changing:
     return change
 
 
+def sign_in(key: Key, person: Person, roles: tuple[str, ...], until: float, now: float) -> Key:
+    """Note that a person has signed in, with these roles. Raises if they are kept out."""
+    if key.state(now) in ("revoked", "suspended", "unreadable"):
+        raise Forbidden(
+            f"{person.name} is {key.state(now)} here: ask who answers for the gateway",
+            code="person_kept_out",
+        )
+    changed = msgspec.structs.replace(
+        key, person=person, name=person.name, owner=person.name, roles=roles, expires_at=until
+    )
+    return _changed(changed, "signed_in", now, "gateway")
+
+
+def take_roles(key: Key, roles: tuple[str, ...], now: float) -> Key:
+    """The roles that the identity provider gives a person now."""
+    if key.roles == roles:
+        return key
+    return _changed(msgspec.structs.replace(key, roles=roles), "signed_in", now, "gateway")
+
+
 def without_role(key: Key, name: str, now: float, by: Actor) -> Key:
     """Remove a deleted role from a key, as a later role of that name is another one."""
     if name not in key.roles:
@@ -204,6 +229,7 @@ def living_by_pepper(keys: Iterable[Key], now: float) -> dict[str, list[Key]]:
     """Living keys by the id of their pepper."""
     found: dict[str, list[Key]] = {}
     for key in keys:
-        if is_living(key, now):
+        # Persons have no digest.
+        if is_living(key, now) and key.person is None:
             found.setdefault(key.pepper, []).append(key)
     return found

@@ -1,4 +1,4 @@
-"""Actors of changes: a key, a program, or an operator at the command line. Pure."""
+"""Actors of changes: a key, a program, a person, or an operator at the command line. Pure."""
 
 from __future__ import annotations
 
@@ -28,6 +28,17 @@ class Operator(msgspec.Struct, frozen=True, omit_defaults=True):
     def person(self) -> str:
         """Name for detection, without machine and terminal, which change."""
         return f"{PREFIX}{self.sudo_user or self.user}"
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Person who signs in by an identity provider, where `subject` is what never changes of them;
+    `name` is a mail address, or what else the provider calls them. `signed_in_at` is in seconds
+    since 1970."""
+
+    issuer: str
+    subject: str
+    name: str
+    signed_in_at: float
 
 
 # A kid, the name of a program, or an operator.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,8 @@ _VENDORED = {
 }
 _OWN = "own/"
 _UPLOT = ("vendor/uplot/uplot.js", "vendor/uplot/uplot.css")
+# Where the page says which identity provider people may sign in by.
+PROVIDER_MARK = b"@provider@"
 _STYLES, _ICON = "app.css", "icon.svg"
 _MAIN = "main"
 # What a first visit loads; other pages are loaded when they are gone to.
@@ -46,11 +49,17 @@ class Asset(NamedTuple):
 
 
 class Console(NamedTuple):
-    """The page, with its policy, and the files that it loads, by name in the URL."""
+    """The page, with its policy, the address of its styles, and the files that it loads, by name in
+    the URL."""
 
     page: bytes
     policy: str
     assets: dict[str, Asset]
+    styles: str
+
+    def page_with(self, provider: str) -> bytes:
+        """The page, which offers to sign in by that identity provider; "": by none."""
+        return self.page.replace(PROVIDER_MARK, html.escape(provider).encode())
 
 
 @cache
@@ -82,7 +91,7 @@ def console() -> Console:
         "@main@": own[_MAIN],
     }.items():
         page = page.replace(mark, text)
-    return Console(page.encode(), policy_of(mapped), assets)
+    return Console(page.encode(), policy_of(mapped), assets, urls[_STYLES])
 
 
 def policy_of(import_map: str) -> str:

@@ -41,7 +41,7 @@ async def me(request: web.Request) -> Answer:
     if ticket is None:
         key, session = await context.admission.identify(request)
     else:
-        key, session = await context.admission.identify_key(request, ticket.key_id), None
+        key, session = await context.admission.identify_ticket(request, ticket), None
     refuse_unknown(request.query, ())
     wanted = None
     if ticket is not None:
@@ -90,7 +90,8 @@ async def _about(context: Context, key: Key, access: Access, wanted: Scope | Non
     if any(one in actions for one in _TOLD):
         until = context.detector.stored_defects.break_glass_until(now) or until
     return MeAnswer(
-        kind="key", id=key.id, name=key.name, purpose=key.purpose, owner=key.owner,
+        kind="key" if key.person is None else "person", id=key.id, name=key.name,
+        purpose=key.purpose, owner=key.owner,
         state=key.state(now), expires_at=format_time(key.ends_at),
         can=document.can, cannot=document.cannot,
         actions=actions,

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from gateway.errors import NotFound
 from gateway.http.console.assets import Asset, console
+from gateway.http.console.oidc import provider_name
 from gateway.http.request.context import CONTEXT
 from gateway.http.response.accept import best_kind
 from gateway.http.response.coding import chosen_coding
@@ -29,7 +30,7 @@ def page(request: web.Request) -> web.Response:
     """The console's page."""
     made = console()
     return web.Response(
-        body=made.page,
+        body=made.page_with(provider_name(request.app[CONTEXT])),
         content_type=_HTML,
         charset="utf-8",
         headers={

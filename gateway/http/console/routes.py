@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from gateway.http.console import me, pages, saved_views, session_list, sessions
+from gateway.http.console import me, oidc, pages, saved_views, session_list, sessions
 from gateway.http.openapi.parts import content, headers, says
-from gateway.http.openapi.route import ANY_CREDENTIAL, PUBLIC, SESSION, Route
-from gateway.http.openapi.schemas import TEXT, named
+from gateway.http.openapi.route import ANY_CREDENTIAL, PUBLIC, SESSION, Refusals, Route
+from gateway.http.openapi.schemas import TEXT, Schema, named
 
 _VIEWING = ("pull", "stream")
 _COOKIE = headers(Set_Cookie="The session, for browsers alone.")
+
+
+def _texts(**abouts: str) -> tuple[Schema, ...]:
+    """Query parameters that are any text."""
+    return tuple(
+        {"name": name, "in": "query", "schema": TEXT, "description": about}
+        for name, about in abouts.items()
+    )
+
+
+_MOVED = headers(Location="Where to.", Set_Cookie="For browsers alone.")
+_TO = _texts(to="The view of the console to come back to, as in its address behind `#/`.")
+_ANSWER = _texts(
+    state="That of the begun sign-in.",
+    code="What the provider gives tokens for.",
+    iss="The provider (RFC 9207).",
+    error="Why the provider has refused.",
+)
+# Whoever comes here is a person in a browser.
+_HTML = {"text/html": {"schema": TEXT}}
+_BEGIN_REFUSALS = Refusals(oidc.refusal_page, _HTML, (400, 403, 404, 429, 431, 503))
+_BACK_REFUSALS = Refusals(oidc.refusal_page, _HTML, (400, 401, 403, 404, 429, 431, 503))
 
 CONSOLE_ROUTES: tuple[Route, ...] = (
     Route("GET", "/console/{file}", pages.asset, PUBLIC, "consoleFile",
@@ -23,6 +45,15 @@ CONSOLE_ROUTES: tuple[Route, ...] = (
           {201: says("The session, whose cookie is set.", named("Session"), headers=_COOKIE)},
           tag="console",
           body=content(named("SignIn"))),
+    Route("GET", oidc.BEGIN, oidc.begin, SESSION, "signInByProvider",
+          "Begin to sign in by the identity provider, as a link of the console's page does.",
+          {303: says("To the provider.", headers=_MOVED)}, tag="console",
+          parameters=_TO, refusals_as=_BEGIN_REFUSALS),
+    Route("GET", oidc.BACK, oidc.come_back, SESSION, "signedInByProvider",
+          "Come back from the identity provider (RFC 6749, section 4.1.2). Other parameters than "
+          "these are passed over, as providers add some.",
+          {303: says("To the console, with a session.", headers=_MOVED)},
+          tag="console", parameters=_ANSWER, refusals_as=_BACK_REFUSALS),
     Route("GET", "/v1/session", sessions.show, SESSION, "session", "The session of the cookie.",
           {200: says("The session.", named("Session"))}, tag="console"),
     Route("DELETE", "/v1/session", sessions.sign_out, SESSION, "signOut",

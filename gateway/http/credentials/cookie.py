@@ -16,7 +16,11 @@ _BLANKS = " \t"
 def session_secret(request: web.Request) -> str | None:
     """Secret in the session cookie of a request; None if it has none. Over TLS only the cookie
     counts that other hosts and plain HTTP cannot set."""
-    name = HOST_COOKIE if is_secure(request) else PLAIN_COOKIE
+    return cookie_value(request, HOST_COOKIE if is_secure(request) else PLAIN_COOKIE)
+
+
+def cookie_value(request: web.Request, name: str) -> str | None:
+    """Value of a cookie; None if the request has none of that name."""
     found = {
         value.strip(_BLANKS).strip('"')
         for line in request.headers.getall("Cookie", ())
@@ -30,16 +34,20 @@ def session_secret(request: web.Request) -> str | None:
 
 def set_session_cookie(request: web.Request, secret: str) -> str:
     """`Set-Cookie` of a session that was just opened."""
-    return _cookie(request, secret, LIFE_SECONDS)
+    return _session_cookie(request, secret, LIFE_SECONDS)
 
 
 def forget_session_cookie(request: web.Request) -> str:
     """`Set-Cookie` that removes the session from the browser."""
-    return _cookie(request, "", 0)
+    return _session_cookie(request, "", 0)
 
 
-def _cookie(request: web.Request, value: str, seconds: int) -> str:
-    secure = is_secure(request)
-    name = HOST_COOKIE if secure else PLAIN_COOKIE
-    attributes = f"Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict"
-    return f"{name}={value}; {attributes}{'; Secure' if secure else ''}"
+def _session_cookie(request: web.Request, value: str, seconds: int) -> str:
+    name = HOST_COOKIE if is_secure(request) else PLAIN_COOKIE
+    return set_cookie(request, name, value, seconds, site="Strict")
+
+
+def set_cookie(request: web.Request, name: str, value: str, seconds: int, *, site: str) -> str:
+    """`Set-Cookie` of a cookie that no script reads; `site` is its `SameSite`."""
+    attributes = f"Path=/; Max-Age={seconds}; HttpOnly; SameSite={site}"
+    return f"{name}={value}; {attributes}{'; Secure' if is_secure(request) else ''}"

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.access.credentials.pepper import Peppers
 from gateway.access.credentials.session import Session
+from gateway.access.credentials.ticket import Ticket
 from gateway.access.credentials.token import key_id_of
 from gateway.access.grants.grant import Grant
 from gateway.access.keyring import Keyring
@@ -212,18 +213,20 @@ class AdmissionControl:
                 continue
         return await self._admit(request, last)
 
-    async def admit_key(self, key_id: str, request: web.Request, action: str) -> Admission:
-        """Admit the key of a ticket."""
-        return await self._admit(request, action, key_id)
+    async def admit_ticket(self, ticket: Ticket, request: web.Request, action: str) -> Admission:
+        """Admit the key of a ticket, or the person whose session has made it."""
+        return await self._admit(request, action, ticket)
 
-    async def _admit(self, request: web.Request, action: str, key_id: str = "") -> Admission:
-        """Admit the key `key_id`, or else that of the credentials; count each request once."""
+    async def _admit(
+        self, request: web.Request, action: str, ticket: Ticket | None = None
+    ) -> Admission:
+        """Admit the key of the ticket, or else of the credentials; count each request once."""
         access = await self.arrive(request, action)
         again, address = access.key is not None, access.address or None
         peppers = self.keyring.peppers
         session = None
-        if key_id:
-            key = await self._key_of_ticket(key_id, request)
+        if ticket is not None:
+            key, session = await self._key_of_ticket(ticket, request)
         else:
             key, session = await self._key_of(request, access)
         if not self.knowledge.fresh:
@@ -270,10 +273,11 @@ class AdmissionControl:
             key, session = await self._key_of(request, access)
         return await self._living(request, key), session
 
-    async def identify_key(self, request: web.Request, key_id: str) -> Key:
+    async def identify_ticket(self, request: web.Request, ticket: Ticket) -> Key:
         """The key of a ticket, as `identify` gives it."""
         await self.arrive(request, "identify")
-        return await self._living(request, await self._key_of_ticket(key_id, request))
+        key, _ = await self._key_of_ticket(ticket, request)
+        return await self._living(request, key)
 
     async def _living(self, request: web.Request, key: Key) -> Key:
         """A key that has not ended, within its limits."""
@@ -313,13 +317,22 @@ class AdmissionControl:
             await self.sessions.use(session)
         return key, session
 
-    async def _key_of_ticket(self, key_id: str, request: web.Request) -> Key:
-        access = request[CURRENT_ACCESS]
-        key = access.key = await self.keyring.get(key_id)
+    async def _key_of_ticket(
+        self, ticket: Ticket, request: web.Request
+    ) -> tuple[Key, Session | None]:
+        """Key of a ticket, and the session of the person who has made it."""
+        access, session = request[CURRENT_ACCESS], None
+        if ticket.session:
+            session = await self.sessions.get(ticket.session)
+            if session is None:
+                await self.limits.failed(request, access.address or None)
+                raise session_over()
+            access.session = session.id
+        key = access.key = await self.keyring.get(ticket.key_id)
         if key is None:
             await self.limits.failed(request, access.address or None)
             raise Unauthorized("the key of this ticket is gone")
-        return key
+        return key, session
 
     async def refuse_ticket(self, request: web.Request) -> NoReturn:
         """Refuse an invalid ticket, and count it like a wrong key."""

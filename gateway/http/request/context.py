@@ -42,6 +42,7 @@ from gateway.oversight.access_log.access_log import AccessLog
 from gateway.oversight.consumer_watch import ConsumerNumbers, ConsumerWatch
 from gateway.oversight.detection.anomaly_detector import AnomalyDetector
 from gateway.oversight.detection.key_inventory import KeyInventory
+from gateway.people.sign_in import SignIn
 from gateway.scheduling.loop_work import LoopWork
 from gateway.settings.declarations import Settings
 from gateway.streaming.consumer_claims import ConsumerClaims
@@ -147,6 +148,8 @@ class Context:
     # Open files of the data folder, beside the log.
     files: tuple[KeptFile, ...] = ()
     tasks: Tasks = PLAIN
+    # By the identity provider, if there is one.
+    sign_in: SignIn | None = None
     # Of the listener, if it speaks TLS.
     certificates: Certificates | None = None
     # One scrape at a time, so that the event loop waits for one thread only.

@@ -253,7 +253,7 @@ async def _admit(request: web.Request) -> Opening:
     if ticket is None:
         await control.refuse_ticket(request)
     if cookie is not None:
-        admission = await control.admit_key(ticket.key_id, request, "stream")
+        admission = await control.admit_ticket(ticket, request, "stream")
         return Opening(admission, [*ticket.parameters, *resumed], cookie=cookie)
     if now >= ticket.expires_at:
         await control.refuse_ticket(request)
@@ -263,7 +263,7 @@ async def _admit(request: web.Request) -> Opening:
             "ticket with `after`",
             parameter="last_event_id",
         )
-    admission = await control.admit_key(ticket.key_id, request, "stream")
+    admission = await control.admit_ticket(ticket, request, "stream")
     if ticket in context.used_tickets:
         await control.refuse_ticket(request)
     return Opening(admission, list(ticket.parameters), ticket, "ticket" in request.query)

@@ -280,7 +280,7 @@ class TicketParameters(Struct):
 
 
 class MeAnswer(Struct, omit_defaults=True):
-    kind: Annotated[str, about(enum=["key", "ticket"])]
+    kind: Annotated[str, about(enum=["key", "person", "ticket"])]
     id: Annotated[str, about("Id of the key.")]
     name: str
     purpose: str

@@ -16,7 +16,8 @@ OTHER = "other"
 # Codes of answers with status 401, 403, 410 and 429.
 REFUSALS = (
     "missing_key", "missing_session", "session_ended", "csrf_refused", "host_not_named",
-    "sign_in_needs_tls", "invalid_key", "invalid_ticket", "key_revoked", "key_expired",
+    "sign_in_needs_tls", "sign_in_unknown", "sign_in_used", "oidc_refused", "no_group",
+    "person_kept_out", "invalid_key", "invalid_ticket", "key_revoked", "key_expired",
     "key_suspended",
     "key_unreadable", "not_granted", "action_not_granted", "denied_by_grant", "role_unreadable",
     "unknown_time_zone", "outside_hours", "address_not_allowed", "events_not_granted",
@@ -48,7 +49,8 @@ SIGN_INS = tuple(
     # Whether a wrong key is for an emergency is not known.
     if (kind, result) != (BY_BREAK_GLASS, REFUSED)
 )
-_SIGN_IN = "POST /v1/session"
+# The routes by which a sign-in is refused.
+_SIGN_INS = {"POST /v1/session": BY_KEY, "GET /v1/session/oidc/callback": BY_OIDC}
 _CONSOLE = ("/console/", "/v1/session")
 _REVIEWS = ("/document", "/history", "/usage", "/expected", "/findings", "/explain", "/simulate")
 _KEYS = ("/v1/keys", "/v1/roles", "/v1/tickets")
@@ -72,8 +74,8 @@ class RequestMetrics:
         labels, kind = _labels(route, status)
         self.answers[labels] += times
         self.seconds[kind].observe(seconds, times)
-        if route == _SIGN_IN and status >= 400:
-            self.sign_ins[BY_KEY, REFUSED] += times
+        if status >= 400 and route in _SIGN_INS:
+            self.sign_ins[_SIGN_INS[route], REFUSED] += times
         if status >= 400:
             self.refuse(route, status, refused_with, times)
 

@@ -87,7 +87,10 @@ async def create_ticket(
     pairs = pairs_of_body(await json_body(request))
     now = context.clock.now()
     refuse_consumer_with_ticket(parse_stream(pairs, None, now))
-    ticket = new_ticket(admission.key.id, tuple(pairs), request.headers.get("Origin"), now)
+    key, session = admission.key, admission.session
+    # Persons have no key that would outlast their session.
+    person = session.id if session is not None and key.person is not None else ""
+    ticket = new_ticket(key.id, tuple(pairs), request.headers.get("Origin"), now, person)
     secret = context.keyring.peppers.current.secret
     text = sign(ticket, secret)
     if len(text) > MAX_LENGTH:

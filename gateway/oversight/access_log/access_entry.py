@@ -127,6 +127,7 @@ class AccessEntry:
             outcome=first.outcome,
             severity=_SEVERITY[first.outcome],
             by="" if len(self._whose) > 1 else first.key_id,
+            person=None if len(self._whose) > 1 or first.key is None else first.key.person,
             reason=first.reason,
             **members,
         )

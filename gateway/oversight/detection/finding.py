@@ -31,6 +31,8 @@ DESTINATION_FAILING = "destination_failing"
 DESTINATION_REJECTING = "destination_rejecting"
 # A key was made for an emergency.
 BREAK_GLASS = "break_glass"
+# The person who made a key has not signed in for long.
+MAKER_ABSENT = "maker_absent"
 # Of a durable consumer: readers begin at one position again and again. Of one or a destination:
 # retention comes near to its position.
 CONSUMER_STUCK, POSITION_AT_RISK = "consumer_stuck", "position_at_risk"
@@ -40,6 +42,7 @@ SIGNALS = (
     "silent_consumer", "new_operator", "odd_hour", "id_conflict", VOLUME, REQUEST_VOLUME,
     INVALID_GRANT, UNREADABLE, CLOCK_JUMP, EVENT_FAILED, DESTINATION_FAILING, DESTINATION_REJECTING,
     CONSUMER_STUCK, POSITION_AT_RISK, CERTIFICATE_REFUSED, BREAK_GLASS,
+    MAKER_ABSENT,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600
@@ -51,7 +54,7 @@ _WINDOW = 6 * _HOUR
 _SEVERITY = {
     BREAK_GLASS: 5, "forbidden_categories": 4, "probing": 4, "wrong_secret": 4,
     "drained_presented": 2, "silent_consumer": 2, "rate_limited": 2, "id_conflict": 2,
-    REQUEST_VOLUME: 2,
+    REQUEST_VOLUME: 2, MAKER_ABSENT: 2,
 }  # fmt: skip
 _OFTEN_SECONDS = 60
 

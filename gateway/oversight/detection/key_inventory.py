@@ -6,13 +6,15 @@ import logging
 from collections import Counter
 from math import inf
 
+from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import StoredKeys
 from gateway.access.sessions import Sessions
-from gateway.clock import Clock, until_next_poll
+from gateway.clock import Clock, format_time, until_next_poll
 from gateway.errors import GatewayError
+from gateway.oversight.detection.finding import MAKER_ABSENT
 from gateway.oversight.detection.findings import Findings
 from gateway.oversight.detection.profile_store import ProfileStore
-from gateway.oversight.detection.signals import DORMANT_SECONDS
+from gateway.oversight.detection.signals import DORMANT_SECONDS, Signal
 from gateway.scheduling.loop_work import Stretch
 
 _WORKING = ("active", "draining")
@@ -30,7 +32,7 @@ _LOGGER = logging.getLogger(__name__)
 
 class KeyInventory:
     """Numbers of keys by state, of those about to end, of unused ones, of open findings, and of
-    sessions.
+    sessions. Persons, who have no keys, are not counted; keys of those who stay away are findings.
 
     One process of a gateway polls them.
     """
@@ -53,6 +55,8 @@ class KeyInventory:
         self._findings = findings
         self._clock = clock
         self._used_at: dict[str, float] = {}
+        # Keys whose makers are known to stay away.
+        self._absent: set[str] = set()
         self._profiles_at = -inf
 
     async def run(self) -> None:
@@ -81,10 +85,15 @@ class KeyInventory:
         states: Counter[str] = Counter()
         expiring: Counter[str] = Counter()
         unused = 0
+        people: dict[str, Key] = {}
+        made: list[Key] = []
         async for part in self._store.parts():
             stretch = Stretch()
             for key in part:
                 await stretch.rest()
+                if key.person is not None:
+                    people[key.id] = key
+                    continue
                 state = key.state(now)
                 states[state] += 1
                 if state in _WORKING:
@@ -93,7 +102,26 @@ class KeyInventory:
                 if state in (*_WORKING, "suspended"):
                     used_at = max(key.created_at, self._used_at.get(key.id, 0.0))
                     unused += now - used_at >= DORMANT_SECONDS
+                    made += [key] if key.created_by_name else []
         self.states, self.expiring, self.unused = states, expiring, unused
+        await self._find_absent_makers(made, people, now)
         findings = await self._findings.all()
         self.sessions = len(await self._sessions.all())
         self.open_findings = Counter(one.signal for one in findings if one.state == "open")
+
+    async def _find_absent_makers(
+        self, made: list[Key], people: dict[str, Key], now: float
+    ) -> None:
+        """Signal keys whose makers have not signed in for long; each once for a process."""
+        absent = {
+            key.id: maker
+            for key in made
+            if (maker := people.get(key.created_by)) is not None and maker.expires_at <= now
+        }
+        for key_id in [one for one in absent if one not in self._absent]:
+            maker = absent[key_id]
+            assert maker.person is not None
+            data = {"person": maker.name, "signed_in_at": format_time(maker.person.signed_in_at)}
+            # Of the moment from which it is true, so that all processes find one finding.
+            await self._findings.add(Signal(MAKER_ABSENT, maker.expires_at, data=data), key_id)
+        self._absent = set(absent)

@@ -11,6 +11,8 @@ import pytest
 
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import PART_KEYS
+from gateway.access.keys.operator import Person
+from gateway.access.people import new_person
 from gateway.access.sessions import Sessions
 from gateway.access.usage.access import PULLED, Access
 from gateway.adapters.sqlite.keys import SqliteKeys
@@ -225,3 +227,22 @@ async def test_an_outage_of_the_keys_is_warned_of_once(
         store.away = False
         await clock.advance(20)
     running.cancel()
+
+
+async def test_keys_of_people_who_stay_away_are_findings_once(counted: Counted) -> None:
+    ann = new_person(Person("https://login.example", "u-1", "ann@example.org", NOW), ("auditor",))
+    lives = {"created_at": NOW, "expires_at": NOW + 200 * DAY, "created_by": ann.id}
+    await counted.add(
+        ann, key(K, created_by_name="ann@example.org", **lives),
+        key(L, created_by_name="ann@example.org", revoked_at=NOW, **lives),
+    )  # fmt: skip
+    counted.clock.tick(90 * DAY - 1)
+    await counted.inventory.poll()
+    assert await counted.findings.all() == []
+    assert sum(counted.inventory.states.values()) == 2, "people are no keys"
+    counted.clock.tick(1)
+    for _ in range(2):
+        await counted.inventory.poll()
+    [found] = await counted.findings.all()
+    assert (found.signal, found.key, found.count) == ("maker_absent", K, 1)
+    assert found.data["person"] == "ann@example.org"

@@ -1,5 +1,5 @@
 // Signing in and out.
-import { call, get, useCsrf } from "api/http";
+import { address, call, get, useCsrf } from "api/http";
 
 async function about(session) {
   useCsrf(session.csrf);
@@ -18,4 +18,14 @@ export async function signIn(key) {
 
 export async function signOut() {
   await call("DELETE", "/v1/session");
+}
+
+// What the identity provider is called that people may sign in by; "" if there is none.
+export function provider() {
+  return document.querySelector("meta[name=identity-provider]")?.content || "";
+}
+
+// Leads to the provider, and back to the view that is shown now.
+export function signInAddress() {
+  return address("/v1/session/oidc", { to: location.hash.replace(/^#\/?/, "") });
 }
