@@ -54,7 +54,7 @@ CONDITIONS: tuple[dict[str, Any], ...] = (
 KEYS: tuple[dict[str, Any], ...] = (
     *CONDITIONS,
     {"name": "order", "in": "query", "schema": {"enum": list(ORDERS), "default": ORDERS[0]},
-     "description": "`expires`: what ends first; `last_used`: what was used least recently."},
+     "description": "`expires`: what ends first; `last_used` and `reviewed`: least recently."},
     {"name": "limit", "in": "query",
      "schema": {"type": "integer", "minimum": 1, "maximum": MAX_KEYS},
      "description": "Most keys; the answer then has `next`, `found` and `summary`, too."},

@@ -16,7 +16,7 @@ from gateway.access.policy.satisfiability import unsatisfiable_parameter
 from gateway.filters.scope import Scope
 from gateway.oversight.review.sentences import can_sentences
 
-Order = Literal["oldest", "newest", "name", "owner", "expires", "last_used"]
+Order = Literal["oldest", "newest", "name", "owner", "expires", "last_used", "reviewed"]
 # Where a key stands in an order; the id decides between equal ones.
 Place = tuple[Any, str]
 EXPIRING_SECONDS = 14 * 86400
@@ -140,6 +140,7 @@ _ORDERS: Mapping[Order, Callable[[KeyFacts], Any]] = {
     "owner": lambda facts: facts.key.owner.lower(),
     "expires": lambda facts: facts.key.ends_at,
     "last_used": lambda facts: facts.used_at,
+    "reviewed": lambda facts: facts.key.reviewed_at or 0.0,
 }
 ORDERS: tuple[Order, ...] = tuple(_ORDERS)
 

@@ -125,7 +125,7 @@ async def test_pages_of_every_order_hold_each_key_once(
     shared: Gateway, made: dict[str, str]
 ) -> None:
     whole = (await shared.get("/v1/keys", key=made["asking"])).json()["keys"]
-    for order in ("oldest", "newest", "name", "owner", "expires", "last_used"):
+    for order in ("oldest", "newest", "name", "owner", "expires", "last_used", "reviewed"):
         listed: list[str] = []
         asked = {"limit": "2", "order": order}
         while True:

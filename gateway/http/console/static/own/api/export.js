@@ -1,4 +1,4 @@
-// Files of events: the whole range is fetched, and kept only when it has come whole.
+// Files of events and reports: each is fetched whole, and kept only when it has come whole.
 import { request } from "api/http";
 
 const TYPES = { csv: "text/csv", ndjson: "application/x-ndjson" };
@@ -9,6 +9,15 @@ export async function saveEvents(kind, query) {
     accept: TYPES[kind],
     query: { ...query, follow: false },
   });
+  return save(response, `events.${kind}`);
+}
+
+// Saves the report of a review of access.
+export async function saveReview(format, query) {
+  return save(await request("GET", "/v1/review", { query: { ...query, format } }), `access-review.${format}`);
+}
+
+async function save(response, otherwise) {
   const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") || "");
   let content;
   try {
@@ -18,7 +27,7 @@ export async function saveEvents(kind, query) {
   }
   const link = document.createElement("a");
   link.href = URL.createObjectURL(content);
-  link.download = name ? name[1] : `events.${kind}`;
+  link.download = name ? name[1] : otherwise;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   return { name: link.download, size: content.size };

@@ -10,6 +10,8 @@ export const PAGES = [
     load: () => import("pages/investigate").then((page) => page.Investigate) },
   { name: "keys", title: "Keys", key: "k", needs: ["keys.read"],
     load: () => import("pages/keys").then((page) => page.Keys) },
+  { name: "review", title: "Review", key: "v", needs: ["keys.read"],
+    load: () => import("pages/review").then((page) => page.Review) },
   { name: "roles", title: "Roles", key: "r", needs: ["keys.read"],
     load: () => import("pages/roles").then((page) => page.Roles) },
   { name: "findings", title: "Findings", key: "f", needs: ["usage.read"],

@@ -2,35 +2,19 @@
 import { html } from "dom";
 import { dated, relative } from "parts/time";
 
-const DAY_MS = 86400 * 1000;
-const EXPIRING_MS = 14 * DAY_MS;
-const UNUSED_MS = 30 * DAY_MS;
 const STATUS = {
   active: "ok", draining: "warn", suspended: "warn", expired: "bad", revoked: "bad", unreadable: "bad",
 };
 
 export const ENDED = new Set(["expired", "revoked"]);
 
-// Keys that want looking at, by the name of why.
+// Keys that want looking at: what is said of them, and the conditions that find them.
 export const FLAGS = {
-  expiring: { label: "expiring", test: (key, now) => endsAt(key) - now <= EXPIRING_MS },
-  unused: { label: "unused", test: (key, now) => now - usedAt(key) >= UNUSED_MS },
-  never_used: { label: "never used", test: (key) => !key.last_used },
-  findings: { label: "with findings", test: (key) => Boolean(key.findings_open) },
+  expiring: { label: "expiring", asks: { expiring: "14d" } },
+  unused: { label: "unused", asks: { unused: "30d" } },
+  never_used: { label: "never used", asks: { never_used: true } },
+  findings: { label: "with findings", asks: { findings: true } },
 };
-
-export function endsAt(key) {
-  return Date.parse(key.drains_until || key.expires_at);
-}
-
-// When it was used last, or else made.
-function usedAt(key) {
-  return Date.parse(key.last_used?.at || key.created_at) || Date.parse(key.created_at);
-}
-
-export function isFlagged(key, flag, now) {
-  return !ENDED.has(key.state) && FLAGS[flag].test(key, now);
-}
 
 export function KeyState({ state }) {
   return html`<span class=${`status ${STATUS[state] || "bad"}`}>${state}</span>`;
