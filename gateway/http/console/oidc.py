@@ -81,6 +81,8 @@ async def come_back(request: web.Request) -> web.Response:
     check_host(request)
     access = await context.admission.arrive(request, "identify")
     answer = {name: request.query[name] for name in _ANSWER if name in request.query}
+    # Anybody can begin a sign-in, and each answer is a question to the provider.
+    await context.limits.refuse_failing(request, access.address or None)
     try:
         if any(len(request.query.getall(name)) > 1 for name in answer):
             raise InvalidRequest("the provider's answer has something twice")

@@ -155,6 +155,14 @@ class AppliedLimits:
                 request, self._failures, _subject(address), "wrong keys from this address"
             )
 
+    async def refuse_failing(self, request: web.Request, address: str | None) -> None:
+        """Raise if an address has sent too many wrong keys already, before work that a further
+        failure would cost."""
+        if self._failures is not None:
+            decision = await self._limits.take(self._failures, _subject(address), 0)
+            if not decision.allowed:
+                raise self._refusal(request, decision, "wrong keys from this address")
+
     async def open_reader(self, key: Key) -> Lease | None:
         """Place of a new stream without a request, as `open_stream` gives one."""
         return await self.open_stream(None, key)

@@ -403,3 +403,23 @@ async def claims(asked: Provider, provider: OidcProvider) -> Claims:
 async def no_key(asked: Provider, provider: OidcProvider) -> None:
     with pytest.raises(Unauthorized, match="none of its keys"):
         await claims(asked, provider)
+
+
+async def test_who_fails_too_often_asks_the_provider_nothing_more(
+    start: Start, shifted: ShiftedClock, provider: OidcProvider
+) -> None:
+    limits = {"address_failures_per_minute": 2}
+    gateway = await start(shifted, console=oidc(provider), limits=limits)
+    asked = 0
+
+    async def refusing(*_: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        raise Unauthorized("no", code="oidc_refused")
+
+    sign_in = gateway.context.sign_in
+    assert sign_in is not None
+    sign_in.provider.exchange = refusing  # type: ignore[method-assign]
+    statuses = [(await OidcBrowser(gateway).sign_in(provider)).status for _ in range(5)]
+    assert statuses == [401, 401, 429, 429, 429]
+    assert asked == 2
