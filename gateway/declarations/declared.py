@@ -30,13 +30,14 @@ _Text = Annotated[str, Meta(min_length=1, max_length=256)]
 _Roles = Annotated[
     Any, about("Roles by name.", type="array", items={"type": "string"}, maxItems=MAX_ROLES_OF_KEY)
 ]
-_Grants = Annotated[Any, about(type="array", items={"$ref": "#/$defs/Grant"}, maxItems=MAX_GRANTS)]
-_Limits = Annotated[Any, LIMITS, about(**{"$ref": f"#/$defs/{KeyLimits.__name__}"})]
+_GRANT = {"$ref": "#/components/schemas/Grant"}
+_Grants = Annotated[Any, about(type="array", items=_GRANT, maxItems=MAX_GRANTS)]
+_Limits = Annotated[Any, LIMITS, about(**{"$ref": f"#/components/schemas/{KeyLimits.__name__}"})]
 _Sources = Annotated[
     dict[str, Any],
     about(
         "Secrets by name, read where apply runs.",
-        additionalProperties={"$ref": "#/$defs/SecretSource"},
+        additionalProperties={"$ref": "#/components/schemas/SecretSource"},
     ),
 ]
 
@@ -51,7 +52,7 @@ class RoleDeclaration(DeclaredMembers, frozen=True, kw_only=True):
     """A role: a named list of grants."""
 
     description: Annotated[str, Meta(max_length=1024)] = ""
-    grants: _Grants = ()
+    grants: _Grants = msgspec.field(default_factory=list)
 
 
 class RotationDeclaration(DeclaredMembers, frozen=True, kw_only=True):
@@ -86,8 +87,8 @@ class KeyDeclaration(DeclaredMembers, frozen=True, kw_only=True):
     purpose: Annotated[_Text, about("The one thing it is for.")]
     owner: Annotated[_Text, about("Who answers for it.")]
     expires_in: Duration | UnsetType = UNSET
-    grants: _Grants = ()
-    roles: _Roles = ()
+    grants: _Grants = msgspec.field(default_factory=list)
+    roles: _Roles = msgspec.field(default_factory=list)
     limits: _Limits = UNSET
     pseudonym_domain: Annotated[str, PSEUDONYM_DOMAIN] | UnsetType = UNSET
     rotate: RotationDeclaration | UnsetType = UNSET

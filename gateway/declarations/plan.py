@@ -37,8 +37,7 @@ class AffectedStream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     id: str
     key: str
-    name: str = ""
-    client: str = ""
+    name: Annotated[str, about("Of its key.")] = ""
     effect: Literal["narrows", "ends"]
 
 
@@ -93,16 +92,6 @@ class DeclarationPlan(msgspec.Struct, frozen=True, kw_only=True):
     def empty(self) -> bool:
         """Whether nothing would be changed."""
         return all(one.mark in "=!" for one in self.changes)
-
-
-class DeclarationPlanAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A plan as it is shown."""
-
-    set: str
-    digest: Annotated[str, about("For `expect`: changes when anything of it has moved.")]
-    changes: Annotated[list[PlannedChange], about("What widens comes first.")]
-    counts: Annotated[dict[str, int], about("Of changes, by mark.")]
-    streams: Annotated[list[AffectedStream], about("Live streams that would narrow or end.")] = []
 
 
 def counts_of(changes: Iterable[PlannedChange]) -> dict[str, int]:

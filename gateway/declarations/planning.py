@@ -36,18 +36,30 @@ from gateway.declarations.wording import differences, widens
 from gateway.errors import CannotDecide, Conflict
 
 _MOST_NAMED = 20
+# Seconds that a key works on when the life that is declared is over.
+_OVERLAP = 3600
 Steps = Generator[None, None, None]
 
 
 class StoredState(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there: stored roles, all keys, destinations, at a time. `limits` are those that keys
-    of the caller inherit."""
+    """What is there at a time: stored roles, all keys that are concerned, and destinations.
+    `limits` are those that keys of the caller inherit."""
 
     roles: Mapping[str, Role]
     keys: Sequence[Key]
     destinations: KnownDestinations
     now: float
     limits: KeyLimits
+
+
+def is_concerned(key: Key, wanted: WantedSet, roles: Mapping[str, Role]) -> bool:
+    """Whether a key is of the set, or has a role that is."""
+    if key.managed_by.startswith(wanted.owner("")):
+        return True
+    return any(
+        name in wanted.roles or (name in roles and roles[name].managed_by == wanted.owner(name))
+        for name in key.roles
+    )
 
 
 def plan_of(
@@ -173,11 +185,15 @@ class _Planning:
             yield
             keys = self._managed.get(self.wanted.owner(name), [])
             living = [key for key in keys if is_living(key, self.there.now)]
-            if not living:
+            current = [key for key in living if key.drains_until is None]
+            if not current:
+                # One that drains ends soon: its successor has ended.
                 self._plan_new_key(name, wanted, keys[-1] if keys else None)
+            elif self._is_over(wanted, current[-1]):
+                self._plan_new_key(name, wanted, current[-1])
             for key in living:
                 yield
-                self._plan_key(name, wanted, key)
+                self._plan_key(name, wanted, key, current=key in current[-1:])
         known = {self.wanted.owner(name) for name in self.wanted.keys}
         for owner in sorted(self._managed.keys() - known):
             for key in self._managed[owner]:
@@ -189,26 +205,23 @@ class _Planning:
         request = wanted.request
         grants = self._effective(request.grants, request.roles)
         new, _ = differences((), grants)
-        reason = "" if ended is None else _why_ended(ended)
+        reason = "" if ended is None else _why_ended(ended, self.there.now)
         self._add(
             "+" if ended is None else "↻", "key", name,
             id="" if ended is None else ended.id, newly=new, widens=bool(new), reason=reason,
         )  # fmt: skip
         self.made.append(name)
 
-    def _plan_key(self, name: str, wanted: WantedKey, key: Key) -> None:
-        changed = self._as_wanted(name, wanted, key)
+    def _is_over(self, wanted: WantedKey, key: Key) -> bool:
+        """Whether a key is older than the life that is declared."""
+        return wanted.life and key.created_at + wanted.request.life <= self.there.now
+
+    def _plan_key(self, name: str, wanted: WantedKey, key: Key, *, current: bool) -> None:
+        changed = self._as_wanted(name, wanted, key, current)
         before, after = members_of_key(key), members_of_key(changed)
         if before == after:
             self._add("=", "key", name, id=key.id)
             return
-        if changed.expires_at <= self.there.now:
-            raise Conflict(
-                f"keys.{name}.expires_in: the key {key.id} was made at "
-                f"{format_time(key.created_at)} and would have ended by now; declare a longer "
-                "life, or rotate it first",
-                code="would_have_expired", path=f"keys.{name}.expires_in",
-            )  # fmt: skip
         old = effective_grants(key, self._before)
         new = effective_grants(changed, self._after)
         newly, lost = differences(old, new)
@@ -220,11 +233,15 @@ class _Planning:
             drift=_drift(key.declared, before, key.changed_by, key.changed_at),
         )  # fmt: skip
         self.keys.append((key, replace(changed, declared=digest_of(after))))
-        if widens(new, old):
-            self.narrowed.add(key.id)
+        self._narrow(key, old, new)
 
-    def _as_wanted(self, name: str, wanted: WantedKey, key: Key) -> Key:
-        request = wanted.request
+    def _as_wanted(self, name: str, wanted: WantedKey, key: Key, current: bool) -> Key:
+        request, expires_at = wanted.request, key.expires_at
+        if self._is_over(wanted, key):
+            # One is made in its place; it works until that is in use.
+            expires_at = min(expires_at, self.there.now + _OVERLAP) if current else expires_at
+        elif wanted.life:
+            expires_at = key.created_at + request.life
         if request.pseudonym_domain != key.shared_domain:
             raise Conflict(
                 f"keys.{name}.pseudonym_domain: it stays as the key was made; declare another key",
@@ -234,7 +251,7 @@ class _Planning:
             key, name=request.name, purpose=request.purpose, owner=request.owner,
             grants=request.grants, roles=request.roles, rotate=request.rotate,
             limits=inherited(self.there.limits, request.limits),
-            expires_at=key.created_at + request.life if wanted.life else key.expires_at,
+            expires_at=expires_at,
         )  # fmt: skip
 
     def _plan_undeclared_key(self, name: str, key: Key) -> None:
@@ -271,8 +288,7 @@ class _Planning:
                 if key.id not in after:
                     yield
                     old = effective_grants(key, self._before)
-                    if widens(effective_grants(key, self._after), old):
-                        self.narrowed.add(key.id)
+                    self._narrow(key, old, effective_grants(key, self._after))
 
     def seen(self) -> dict[str, str]:
         """Revisions of what the plan was made from."""
@@ -287,6 +303,13 @@ class _Planning:
             if name in self.wanted.roles or role.managed_by == self.wanted.owner(name)
         }
         return keys | roles | self.there.destinations.revisions(self.wanted)
+
+    def _narrow(self, key: Key, old: tuple[Grant, ...], new: tuple[Grant, ...]) -> None:
+        """Note a key that may do less, or stream nothing any more."""
+        if not widens(new, old):
+            return
+        streams = any(one.effect == "allow" and "stream" in one.actions for one in new)
+        (self.narrowed if streams else self.ended).add(key.id)
 
     def _concerned(self, key: Key) -> bool:
         changing = {role.name for role in self.roles} | set(self.deleted)
@@ -312,7 +335,10 @@ def _drift(declared: str, members: dict[str, Any], by: str, at: float) -> Drift 
     return Drift(by=by, at=format_time(at) if at else "")
 
 
-def _why_ended(key: Key) -> str:
+def _why_ended(key: Key, now: float) -> str:
+    if is_living(key, now):
+        how = "drains" if key.drains_until is not None else "is older than the declared life"
+        return f"{key.id} {how}"
     if key.revoked_at is None:
         return f"{key.id} expired at {format_time(key.ends_at)}"
     reason = f": {key.revoked_reason}" if key.revoked_reason else ""

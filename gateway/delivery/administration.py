@@ -7,7 +7,7 @@ somebody chose; so whoever makes or changes one must be able to make such a key.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -16,7 +16,7 @@ from gateway.access.credentials.pepper import Pepper
 from gateway.access.grants.role import BUILTIN
 from gateway.access.keys.change import key_urn, other_change
 from gateway.access.keys.key_lookup import known_key
-from gateway.access.keys.key_store import KeysAndRoles, UnrecordedChanges
+from gateway.access.keys.key_store import KeysAndRoles
 from gateway.access.keys.lifecycle import check_reason
 from gateway.access.keys.operator import actor_name, operator_of
 from gateway.clock import Clock, parse_duration
@@ -60,11 +60,9 @@ from gateway.streaming.consumers.row import ConsumerRow
 MOST_DESTINATIONS = 200
 MOST_SECRET = 8192
 MOST_OVERLAP = 7 * 86400
+# Marks of a destination that a set declares.
+Stamping = Callable[[Destination], Destination]
 LiveHealth = Callable[[], tuple[Status | None, str | None]]
-
-
-class KeysAndChanges(KeysAndRoles, UnrecordedChanges, Protocol):
-    """Keys and roles, and changes to be recorded."""
 
 
 class Stores(NamedTuple):
@@ -72,7 +70,7 @@ class Stores(NamedTuple):
 
     destination_store: Destinations
     consumer_store: Consumers
-    key_store: KeysAndChanges
+    key_store: KeysAndRoles
     log: Log
 
 
@@ -92,11 +90,11 @@ class DestinationAdministration:
         self._store, self._consumer_store, self._key_store, self._log = stores
         self._clock = clock
         self._pepper = pepper
-        self._check_type = check_type
+        self.check_type = check_type
 
-    async def create(self, raw: Any) -> Destination:
+    async def create(self, raw: Any, stamped: Stamping = lambda one: one) -> Destination:
         """Make a destination, which begins to deliver."""
-        destination = await self._drafted(raw)
+        destination = stamped(await self._drafted(raw))
         definition, now = destination.definition, destination.created_at
         position = await self.start(parse_start(definition.start, now))
         if await self._store.get(definition.name) is not None:
@@ -132,7 +130,7 @@ class DestinationAdministration:
 
     async def _drafted(self, raw: Any) -> Destination:
         definition, values = parse_definition(raw)
-        self._check_type(definition, frozenset(values))
+        self.check_type(definition, frozenset(values))
         await self._check_authority(definition)
         now = self._clock.now()
         destination = Destination(
@@ -143,16 +141,17 @@ class DestinationAdministration:
             destination = await self._sealed(destination, name, value, 0.0)
         return destination
 
-    async def change(self, name: str, raw: Any) -> Destination:
+    async def change(self, name: str, raw: Any, stamped: Stamping = lambda one: one) -> Destination:
         """Change members of a destination by a merge patch."""
         known = changeable(await self.named(name))
         after, values = patched(known.definition, raw)
-        self._check_type(after, frozenset([*known.secrets, *values]))
+        self.check_type(after, frozenset([*known.secrets, *values]))
         if not known.definition.same_receiver(after):
             need_secrets(known.secrets, values)
         await self._check_authority(known.definition)
         await self._check_authority(after)
-        changed = replace(known, definition=after)
+        by, now = actor_name(self._caller.by), self._clock.now()
+        changed = stamped(replace(known, definition=after, changed_by=by, changed_at=now))
         for secret, value in values.items():
             changed = await self._sealed(changed, secret, value, 0.0)
         stored = await self._apply(name, lambda now: redefined(known, changed))
@@ -205,7 +204,7 @@ class DestinationAdministration:
         seconds = parse_duration(overlap)
         if seconds > MOST_OVERLAP:
             raise invalid("overlap", "at most 7d")
-        self._check_type(known.definition, frozenset([*known.secrets, secret]))
+        self.check_type(known.definition, frozenset([*known.secrets, secret]))
         await self._check_authority(known.definition)
         changed = await self._sealed(known, secret, value, float(seconds))
         stored = await self._apply(name, lambda now: redefined(known, changed))

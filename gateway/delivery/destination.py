@@ -216,7 +216,11 @@ def redefined(known: Destination, changed: Destination) -> Callable[[Destination
     def change(before: Destination) -> Destination:
         if not same_definition(before, known):
             raise _changed_meanwhile(known)
-        return replace(before, definition=changed.definition, secrets=changed.secrets)
+        return replace(
+            before, definition=changed.definition, secrets=changed.secrets,
+            managed_by=changed.managed_by, declared=changed.declared,
+            changed_by=changed.changed_by, changed_at=changed.changed_at,
+        )  # fmt: skip
 
     return change
 

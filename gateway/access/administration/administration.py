@@ -66,7 +66,7 @@ class Administration:
         self._store = store
         self._clock = clock
         self._terms = terms
-        self._pepper = pepper
+        self.pepper = pepper
         self._slices = slices
 
     def now(self) -> float:
@@ -83,7 +83,7 @@ class Administration:
             request = request.taken_from(original)
         key, token = key_from_request(
             request, now=self._clock.now(), max_life=self._terms.max_life,
-            pepper=await self._pepper(), by=self._caller.by,
+            pepper=await self.pepper(), by=self._caller.by,
         )  # fmt: skip
         roles = await self.all_roles()
         combined_grants(key.grants, key.roles, grants_of_roles(roles))
@@ -93,13 +93,13 @@ class Administration:
         )  # fmt: skip
         roles = await self._check_delegation(key, roles)
         if key.shared_domain:
-            await self._check_domain(key.shared_domain, roles)
+            await self.check_domain(key.shared_domain, roles)
         grants = effective_grants(key, grants_of_roles(roles))
         refuse_oracle(grants, "this key")
         can_issue = can_issue_keys(grants)
         key, cut = self._caller.limit_life(key, given=request.expiry_given, can_issue=can_issue)
         await self._caller.recheck()
-        await self._begin_pseudonyms(grants)
+        await self.begin_pseudonyms(grants)
         await self._store.create(key)
         return IssuedKey(await self._stored(key.id), token, cut)
 
@@ -119,7 +119,7 @@ class Administration:
         roles = await self._check_delegation(key, await self.all_roles())
         old, successor, token = lifecycle.rotate(
             key, self._clock.now(), overlap=seconds, max_life=self._terms.max_life,
-            pepper=await self._pepper(), by=by,
+            pepper=await self.pepper(), by=by,
         )  # fmt: skip
         successor = msgspec.structs.replace(
             successor, created_by=actor_name(by), created_by_name=self._caller.person
@@ -150,12 +150,12 @@ class Administration:
         if await self._slices.run(widens(key, after, grants_of_roles(roles))):
             roles = await self._check_delegation(after, roles)
             if after.shared_domain:
-                await self._check_domain(after.shared_domain, roles)
+                await self.check_domain(after.shared_domain, roles)
             can_issue = can_issue_keys(effective_grants(after, grants_of_roles(roles)))
             self._caller.limit_life(after, given=True, can_issue=can_issue)
         grants = effective_grants(after, grants_of_roles(roles))
         refuse_oracle(grants, "this key")
-        await self._begin_pseudonyms(grants)
+        await self.begin_pseudonyms(grants)
         return await self._change(key_id, lifecycle.unless_changed(key, after))
 
     async def suspend(self, key_id: str, reason: object) -> Key:
@@ -219,7 +219,7 @@ class Administration:
             async for key in self._slices.each(by_id[one] for one in ids if one in by_id):
                 yield key
 
-    async def _check_domain(self, domain: str, roles: Mapping[str, Role]) -> None:
+    async def check_domain(self, domain: str, roles: Mapping[str, Role]) -> None:
         """Raise if keys share pseudonyms in a domain, ended ones too, that the caller could not
         make: what their recipients have could be joined with what another key of it reads."""
         async for part in self._store.parts():
@@ -270,7 +270,7 @@ class Administration:
         """Begin a new version of pseudonyms, or the first; return it. `recorded` is when the newest
         event was recorded, in microseconds since 1970."""
         now = max(int(self._clock.now() * 1_000_000), recorded)
-        await self._change_pseudonyms(pseudonym_secrets.rotated(await self._pepper(), now))
+        await self._change_pseudonyms(pseudonym_secrets.rotated(await self.pepper(), now))
         newest = (await self.pseudonym_versions())[-1]
         await self._record_pseudonyms("rotated", newest.version)
         return newest
@@ -286,11 +286,11 @@ class Administration:
         kind, name = pseudonym_secrets.KIND, pseudonym_secrets.NAME
         return pseudonym_secrets.standings(await self._store.note(kind, name))
 
-    async def _begin_pseudonyms(self, grants: Iterable[Grant]) -> None:
+    async def begin_pseudonyms(self, grants: Iterable[Grant]) -> None:
         """Make the first secret of pseudonyms where grants need one."""
         needed = any(grant.fields and grant.fields.pseudonymize for grant in grants)
         if needed and not await self.pseudonym_versions():
-            await self._change_pseudonyms(pseudonym_secrets.begun(await self._pepper()))
+            await self._change_pseudonyms(pseudonym_secrets.begun(await self.pepper()))
             await self._record_pseudonyms("begun", 1)
 
     async def _change_pseudonyms(self, change: Noting, *, erases: bool = False) -> None:
@@ -323,23 +323,32 @@ class Administration:
 
     async def put_role(self, role: Role) -> bool:
         """Add or replace a role; return whether it is new."""
-        known = role.name in await self._store.roles()
+        before = (await self._store.roles()).get(role.name)
+        by, now = self._caller.by, self._clock.now()
+        stamped = structs.replace(role, changed_by=actor_name(by), changed_at=now)
+        if before is not None:
+            # It stays one of its set, whose next plan shows what was changed.
+            stamped = structs.replace(
+                stamped, managed_by=before.managed_by, declared=before.declared
+            )
 
         async def change(check: RoleCheck) -> None:
             def checked(roles: Mapping[str, Role], having: Sequence[Key]) -> None:
                 check(roles, having)
                 if role.name in roles:
+                    if roles[role.name].managed_by != stamped.managed_by:
+                        raise ChangedMeanwhile(f"the role {role.name} was changed at the same time")
                     others = {**grants_of_roles(roles), role.name: role.grants}
                     for key in having:
                         refuse_oracle(effective_grants(key, others), f"the key {key.id}")
 
             await self._caller.recheck()
-            await self._begin_pseudonyms(role.grants)
-            await self._store.put_role(role, self._caller.by, self._clock.now(), check=checked)
+            await self.begin_pseudonyms(role.grants)
+            await self._store.put_role(stamped, by, now, check=checked)
 
         refuse_oracle(role.grants, "a key with this role")
         await self._caller.change_role(role.name, role.grants, change)
-        return not known
+        return before is None
 
     async def delete_role(self, name: str) -> list[str]:
         """Delete a role; return the ids of the keys that lost it."""

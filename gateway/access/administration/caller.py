@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from gateway.access.grants.grant import Grant
@@ -53,6 +53,16 @@ class Caller(Protocol):
     ) -> Result:
         """Result of `change`, which is passed a check that has to hold when the role is changed."""
 
+    async def check_role(
+        self,
+        name: str,
+        instead: tuple[Grant, ...],
+        known: Mapping[str, Role],
+        having: Sequence[Key],
+    ) -> None:
+        """Raise if the caller may not have a role grant something else, where these roles are known
+        and these keys have it."""
+
 
 class CommandLine:
     """Operator who runs the command line on the stores of the gateway, and may do everything."""
@@ -82,3 +92,12 @@ class CommandLine:
         change: Callable[[RoleCheck], Awaitable[Result]],
     ) -> Result:
         return await change(allow_any)
+
+    async def check_role(
+        self,
+        name: str,
+        instead: tuple[Grant, ...],
+        known: Mapping[str, Role],
+        having: Sequence[Key],
+    ) -> None:
+        """Every role may be changed."""

@@ -119,6 +119,19 @@ class Issuer:
                 continue
         raise Conflict(f"the role {name}, or keys with it, change all the time; try again")
 
+    async def check_role(
+        self,
+        name: str,
+        instead: tuple[Grant, ...],
+        known: Mapping[str, Role],
+        having: Sequence[Key],
+    ) -> None:
+        """Raise if the caller may not have a role grant something else, where these roles are known
+        and these keys have it."""
+        await self._refuse_with_ended_issuer()
+        concerned = having if _concerns_keys(grants_of_roles(known).get(name, ()), instead) else ()
+        await self._slices.run(self._checking_role(name, instead, known, concerned))
+
     def _grants(self) -> tuple[Grant, ...]:
         return self._keyring.grants_of(self.key)
 

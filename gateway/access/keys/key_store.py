@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
+import msgspec
+
 from gateway.access.grants.role import Role
 from gateway.access.keys.change import Change
 from gateway.access.keys.key import Key
@@ -25,6 +27,21 @@ RoleCheck = Callable[[Mapping[str, Role], Sequence[Key]], None]
 
 def allow_any(roles: Mapping[str, Role], having: Sequence[Key]) -> None:
     """Allow every change of a role."""
+
+
+class KeyChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """Changes that are made as one: roles to put, roles to delete with the ids of the keys that
+    lose them, keys in place of those with their ids, new keys, and what is recorded of it all."""
+
+    roles: Sequence[Role] = ()
+    deleted_roles: Mapping[str, Sequence[str]] = {}
+    replaced: Sequence[Key] = ()
+    added: Sequence[Key] = ()
+    records: Sequence[Change] = ()
+
+
+# Decides on changes by all roles that were put, and all keys, as they are when they are made.
+DecidingTogether = Callable[[Mapping[str, Role], Sequence[Key]], KeyChanges]
 
 
 # Update of a note, from its old content to its new one; None is no note.
@@ -146,6 +163,14 @@ class Notes(Protocol):
 class KeysAndRoles(StoredKeys, StoredRoles, UnrecordedChanges, Notes, Protocol):
     """Keys and roles, which together say what keys may do, and the secrets of pseudonyms, a note,
     whose changes are recorded, too."""
+
+    async def change_together(
+        self, decide: DecidingTogether, by: Actor = "", at: float = 0.0
+    ) -> None:
+        """Change several keys and roles in one change, in the order roles, replaced keys, new keys,
+        with new revisions for all; nothing else changes from when `decide` is called. `by` and
+        `at` are of the records of roles. If `decide` raises, or a key cannot be added, nothing
+        changes. It may run on another thread."""
 
 
 class NotesOfKeys(StoredKeys, Notes, Protocol):

@@ -9,32 +9,26 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import asyncpg
-import msgspec
 
-from gateway.access.grants.role import BUILTIN, Role
+from gateway.access.grants.role import Role
 from gateway.access.keys import lifecycle
-from gateway.access.keys.change import Change, key_change, role_change
-from gateway.access.keys.descent import check_new_key
+from gateway.access.keys.change import Change
 from gateway.access.keys.key import Key
-from gateway.access.keys.key_store import PART_KEYS, Noting, RoleCheck, allow_any
+from gateway.access.keys.key_store import PART_KEYS, DecidingTogether, Noting, RoleCheck, allow_any
 from gateway.access.keys.operator import Actor
-from gateway.access.keys.stored_grant import encode_key, encode_role
-from gateway.access.keys.unreadable import check_readable, read_change, read_key, read_role
+from gateway.access.keys.unreadable import check_readable, read_change, read_role
+from gateway.adapters.postgres import key_rows
 from gateway.adapters.postgres.database import SCHEMA, Database, migrate, storable
 from gateway.adapters.timed import timed
-from gateway.errors import Conflict
 from gateway.histogram import Histogram
 from gateway.tasks import threads_unavailable
 
 T = TypeVar("T")
-_ENCODER = msgspec.json.Encoder()
 _CONNECTIONS = 2
 # Decoding time grows with the bytes; fewer take below a millisecond.
 _AT_ONCE_BYTES = 16 * 1024
-_SELECT = "SELECT id, document, digest, revision FROM key"
 # Changes wait for each other, so that they become visible in the order of their revisions.
 _TURN = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.key', 0))"
-_NEXT = "(SELECT coalesce(max(revision), 0) + 1 FROM key)"
 # A standby may lag behind; on a primary a lower number means that changes were lost.
 _STANDING = "SELECT CASE WHEN pg_is_in_recovery() THEN greatest($1, newest) ELSE newest END"
 _NEWEST = (
@@ -99,13 +93,13 @@ class PostgresKeys:
 
     async def create(self, key: Key) -> None:
         async with self._changing("the key was not stored") as connection:
-            await _insert(connection, key)
+            await key_rows.insert(connection, key)
 
     async def create_first(self, key: Key) -> bool:
         async with self._changing("the key was not stored") as connection:
             if await connection.fetchval("SELECT true FROM key LIMIT 1"):
                 return False
-            await _insert(connection, key)
+            await key_rows.insert(connection, key)
         return True
 
     async def get(self, key_id: str) -> Key | None:
@@ -134,29 +128,40 @@ class PostgresKeys:
         self, key_id: str, change: Callable[[Key], Key], *, create: Key | None = None
     ) -> Key | None:
         async with self._changing("the key was not changed") as connection:
-            row = await connection.fetchrow(f"{_SELECT} WHERE id = $1", storable(key_id))
+            row = await connection.fetchrow(f"{key_rows.SELECT} WHERE id = $1", storable(key_id))
             if row is None:
                 return None
-            key = _key(row)
+            key = key_rows.key_of(row)
             check_readable(key)
             changed = change(key)
             if changed is not key:
-                changed = await _update(connection, changed, key)
+                changed = await key_rows.update(connection, changed, key)
             if create is not None:
-                await _insert(connection, create)
+                await key_rows.insert(connection, create)
         return changed
 
     async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
         async with self._changing("the keys were not changed") as connection:
-            keys = await self._rows.read(_key, await connection.fetch(_SELECT))
+            keys = await self._rows.read(key_rows.key_of, await connection.fetch(key_rows.SELECT))
             known = {key.id: key for key in keys}
             changed = []
             for key in await self._rows.work(lambda: change(keys)):
                 if key is not known[key.id]:
                     check_readable(known[key.id])
-                    key = await _update(connection, key, known[key.id])
+                    key = await key_rows.update(connection, key, known[key.id])
                 changed.append(key)
         return changed
+
+    async def change_together(
+        self, decide: DecidingTogether, by: Actor = "", at: float = 0.0
+    ) -> None:
+        async with self._changing("nothing was changed") as connection:
+            found = await self._rows.read(key_rows.key_of, await connection.fetch(key_rows.SELECT))
+            of_roles = await connection.fetch(key_rows.SELECT_ROLES)
+            known = {key.id: key for key in found}
+            roles = dict(await self._rows.read(key_rows.stored_role_of, of_roles))
+            changes = await self._rows.work(lambda: decide(roles, found))
+            await key_rows.store(connection, changes, known, roles, by, at)
 
     async def put_role(
         self, role: Role, by: Actor = "", at: float = 0.0, *, check: RoleCheck = allow_any
@@ -180,7 +185,7 @@ class PostgresKeys:
             rows = await connection.fetch(
                 "SELECT name, document FROM role WHERE version > $1", version
             )
-        return newest, dict(await self._rows.read(_role, rows))
+        return newest, dict(await self._rows.read(key_rows.role_of, rows))
 
     async def newest_revision(self) -> int:
         async with self._watching.connection(_UNREADABLE) as connection:
@@ -197,14 +202,14 @@ class PostgresKeys:
             if newest <= revision:
                 return newest, []
             rows = await connection.fetch(
-                f"{_SELECT} WHERE revision > $1 ORDER BY revision", revision
+                f"{key_rows.SELECT} WHERE revision > $1 ORDER BY revision", revision
             )
-        keys = await self._rows.read(_key, rows)
+        keys = await self._rows.read(key_rows.key_of, rows)
         return (keys[-1].revision if keys else newest), keys
 
     async def record_later(self, change: Change) -> None:
         async with self._changing("the change was not kept") as connection:
-            await _keep(connection, change)
+            await key_rows.keep(connection, change)
 
     async def unrecorded(self, limit: int) -> dict[int, Change]:
         async with self._database.connection(_UNREADABLE) as connection:
@@ -281,91 +286,31 @@ class PostgresKeys:
         self, name: str, role: Role | None, by: Actor, at: float, check: RoleCheck
     ) -> list[str] | None:
         async with self._changing("the role was not changed") as connection:
-            known = await _role_document(connection, name)
+            known = await key_rows.role_document(connection, name)
             if known:
                 check_readable(read_role(name, known))
             elif role is None:
                 return None
             # Only keys with the role are decoded.
-            named = f"{_SELECT} WHERE position($1::bytea IN document) > 0"
+            named = f"{key_rows.SELECT} WHERE position($1::bytea IN document) > 0"
             rows = await connection.fetch(named, b'"%b"' % name.encode())
-            keys = await self._rows.read(_key, rows)
+            keys = await self._rows.read(key_rows.key_of, rows)
             having = [key for key in keys if name in key.roles]
             rows = await connection.fetch("SELECT name, document FROM role WHERE document <> ''")
-            roles = dict(await self._rows.read(_role, rows))
+            roles = dict(await self._rows.read(key_rows.role_of, rows))
             check({name: role for name, role in roles.items() if role is not None}, having)
-            version: int = await connection.fetchval(
-                "UPDATE role_version SET version = version + 1 RETURNING version"
-            )
-            await connection.execute(
-                "INSERT INTO role VALUES ($1, $2, $3) ON CONFLICT (name)"
-                " DO UPDATE SET document = excluded.document, version = excluded.version",
-                name,
-                b"" if role is None else encode_role(role),
-                version,
-            )
             losing = [] if role is not None and known else having
             for key in losing:
-                await _update(connection, lifecycle.without_role(key, name, at, by), key)
+                await key_rows.update(connection, lifecycle.without_role(key, name, at, by), key)
             ids = [key.id for key in losing]
-            await _keep(connection, role_change(name, version, role, by, at=at, keys=ids))
+            await key_rows.put_role(connection, name, role, by, at, ids)
         return ids
 
     async def _select(self, condition: str, *bound: str | int | list[str]) -> list[Key]:
         with timed(self.read_seconds):
             async with self._database.connection(_UNREADABLE) as connection:
-                rows = await connection.fetch(f"{_SELECT} {condition}", *bound)
-        return await self._rows.read(_key, rows)
-
-
-async def _update(connection: asyncpg.Connection, key: Key, before: Key) -> Key:
-    """Store the changed key; return it as stored."""
-    revision: int = await connection.fetchval(
-        f"UPDATE key SET document = $2, digest = $3, revision = {_NEXT} WHERE id = $1"
-        " RETURNING revision",
-        key.id,
-        encode_key(key),
-        key.digest,
-    )
-    changed = msgspec.structs.replace(key, revision=revision)
-    await _keep(connection, key_change(changed, before))
-    return changed
-
-
-async def _role_document(connection: asyncpg.Connection, name: str) -> bytes:
-    """Document of a role; empty if there is no such role."""
-    select = "SELECT document FROM role WHERE name = $1"
-    return await connection.fetchval(select, storable(name)) or b""
-
-
-async def _insert(connection: asyncpg.Connection, key: Key) -> None:
-    roles = [name for name in key.roles if name not in BUILTIN]
-    missing = [name for name in roles if not await _role_document(connection, name)]
-    row = await connection.fetchrow(f"{_SELECT} WHERE id = $1", storable(key.created_by))
-    check_new_key(key, missing, None if row is None else _key(row))
-    if await connection.fetchval("SELECT true FROM key WHERE id = $1", key.id):
-        raise Conflict(f"there is a key {key.id} already")
-    revision: int = await connection.fetchval(
-        f"INSERT INTO key VALUES ($1, $2, $3, {_NEXT}) RETURNING revision",
-        key.id,
-        key.digest,
-        encode_key(key),
-    )
-    await _keep(connection, key_change(msgspec.structs.replace(key, revision=revision)))
-
-
-async def _keep(connection: asyncpg.Connection, change: Change) -> None:
-    """Record a change, within the transaction that made it."""
-    await connection.execute("INSERT INTO change (document) VALUES ($1)", _ENCODER.encode(change))
-
-
-def _role(row: asyncpg.Record) -> tuple[str, Role | None]:
-    name, document = row["name"], row["document"]
-    return name, read_role(name, document) if document else None
-
-
-def _key(row: asyncpg.Record) -> Key:
-    return read_key(row["id"], row["document"], row["digest"], row["revision"])
+                rows = await connection.fetch(f"{key_rows.SELECT} {condition}", *bound)
+        return await self._rows.read(key_rows.key_of, rows)
 
 
 async def _note(connection: asyncpg.Connection, kind: str, name: str) -> bytes | None:

@@ -15,15 +15,13 @@ import apsw
 import msgspec
 import orjson
 
-from gateway.access.grants.role import BUILTIN, Role
+from gateway.access.grants.role import Role
 from gateway.access.keys import lifecycle
-from gateway.access.keys.change import Change, key_change, role_change
-from gateway.access.keys.descent import check_new_key
+from gateway.access.keys.change import Change
 from gateway.access.keys.key import Key
-from gateway.access.keys.key_store import PART_KEYS, Noting, RoleCheck, allow_any
+from gateway.access.keys.key_store import PART_KEYS, DecidingTogether, Noting, RoleCheck, allow_any
 from gateway.access.keys.operator import Actor
-from gateway.access.keys.stored_grant import encode_key, encode_role
-from gateway.access.keys.unreadable import check_readable, read_change, read_key, read_role
+from gateway.access.keys.unreadable import check_readable, read_change, read_role
 from gateway.adapters.files.same_file import SameFile
 from gateway.adapters.sqlite.database import (
     empty_write_ahead_log,
@@ -32,8 +30,8 @@ from gateway.adapters.sqlite.database import (
     unavailable,
     writing,
 )
+from gateway.adapters.sqlite.provisioning import key_rows
 from gateway.adapters.sqlite.thread import SqliteThreads
-from gateway.errors import Conflict
 from gateway.histogram import Histogram
 
 _ENCODER = msgspec.json.Encoder()
@@ -73,7 +71,7 @@ class SqliteKeys:
     async def create(self, key: Key) -> None:
         def work(connection: apsw.Connection) -> None:
             with writing(connection):
-                _insert(connection, key)
+                key_rows.insert(connection, key)
 
         await self._changing.use(work, "the key was not stored")
 
@@ -82,13 +80,15 @@ class SqliteKeys:
             with writing(connection):
                 if connection.execute("SELECT 1 FROM key LIMIT 1").fetchone():
                     return False
-                _insert(connection, key)
+                key_rows.insert(connection, key)
             return True
 
         return await self._changing.use(work, "the key was not stored")
 
     async def get(self, key_id: str) -> Key | None:
-        return await self._reading.use(lambda connection: _get(connection, key_id), _UNREADABLE)
+        return await self._reading.use(
+            lambda connection: key_rows.get(connection, key_id), _UNREADABLE
+        )
 
     async def all(self) -> list[Key]:
         keys = [key async for part in self.parts() for key in part]
@@ -106,14 +106,14 @@ class SqliteKeys:
 
     async def _select(self, condition: str, *bound: str | int) -> list[Key]:
         def work(connection: apsw.Connection) -> list[Key]:
-            return _select(connection, condition, *bound)
+            return key_rows.select(connection, condition, *bound)
 
         return await self._reading.use(work, _UNREADABLE)
 
     async def ids(self) -> set[str]:
         def work(connection: apsw.Connection) -> set[str]:
-            rows: list[Any] = connection.execute("SELECT id FROM key").fetchall()
-            return {row[0] for row in rows}
+            found: list[Any] = connection.execute("SELECT id FROM key").fetchall()
+            return {row[0] for row in found}
 
         return await self._watching.use(work, _UNREADABLE)
 
@@ -122,32 +122,41 @@ class SqliteKeys:
     ) -> Key | None:
         def work(connection: apsw.Connection) -> Key | None:
             with writing(connection):
-                key = _get(connection, key_id)
+                key = key_rows.get(connection, key_id)
                 if key is None:
                     return None
                 check_readable(key)
                 changed = change(key)
                 if changed is not key:
-                    _update(connection, changed, key)
+                    key_rows.update(connection, changed, key)
                 if create is not None:
-                    _insert(connection, create)
-            return _get(connection, key_id)
+                    key_rows.insert(connection, create)
+            return key_rows.get(connection, key_id)
 
         return await self._changing.use(work, "the key was not changed")
 
     async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
         def work(connection: apsw.Connection) -> list[Key]:
             with writing(connection):
-                known = {key.id: key for key in _select(connection, "")}
+                known = {key.id: key for key in key_rows.select(connection, "")}
                 changed = change(list(known.values()))
                 for key in changed:
                     if key is not known[key.id]:
                         check_readable(known[key.id])
-                        _update(connection, key, known[key.id])
-            found = [_get(connection, key.id) for key in changed]
+                        key_rows.update(connection, key, known[key.id])
+            found = [key_rows.get(connection, key.id) for key in changed]
             return [key for key in found if key is not None]
 
         return await self._changing.use(work, "the keys were not changed")
+
+    async def change_together(
+        self, decide: DecidingTogether, by: Actor = "", at: float = 0.0
+    ) -> None:
+        def work(connection: apsw.Connection) -> None:
+            with writing(connection):
+                key_rows.change_together(connection, decide, by, at)
+
+        await self._changing.use(work, "nothing was changed")
 
     async def put_role(
         self, role: Role, by: Actor = "", at: float = 0.0, *, check: RoleCheck = allow_any
@@ -169,7 +178,7 @@ class SqliteKeys:
             with connection:
                 row: Any = connection.execute("SELECT version FROM role_version").fetchone()
                 newest = row[0]
-                rows: list[Any] = (
+                found: list[Any] = (
                     connection.execute(
                         "SELECT name, document FROM role WHERE version > ?", (version,)
                     ).fetchall()
@@ -177,7 +186,7 @@ class SqliteKeys:
                     else []
                 )
             return newest, {
-                name: read_role(name, document) if document else None for name, document in rows
+                name: read_role(name, document) if document else None for name, document in found
             }
 
         return await self._watching.use(work, _UNREADABLE_ROLES)
@@ -188,7 +197,7 @@ class SqliteKeys:
     async def changed_since(self, revision: int) -> tuple[int, list[Key]]:
         def work(connection: apsw.Connection) -> tuple[int, list[Key]]:
             with connection:
-                keys = _select(connection, "WHERE revision > ? ORDER BY revision", revision)
+                keys = key_rows.select(connection, "WHERE revision > ? ORDER BY revision", revision)
                 newest = keys[-1].revision if keys else _newest_revision(connection)
             return newest, keys
 
@@ -197,16 +206,16 @@ class SqliteKeys:
     async def record_later(self, change: Change) -> None:
         def work(connection: apsw.Connection) -> None:
             with writing(connection):
-                _keep(connection, change)
+                key_rows.keep(connection, change)
 
         await self._changing.use(work, "the change was not kept")
 
     async def unrecorded(self, limit: int) -> dict[int, Change]:
         def work(connection: apsw.Connection) -> dict[int, Change]:
-            rows: list[Any] = connection.execute(
+            found: list[Any] = connection.execute(
                 "SELECT number, document FROM change ORDER BY number LIMIT ?", (limit,)
             ).fetchall()
-            return {number: read_change(document) for number, document in rows}
+            return {number: read_change(document) for number, document in found}
 
         return await self._reading.use(work, "the changes cannot be read")
 
@@ -231,11 +240,11 @@ class SqliteKeys:
 
     async def notes(self, kind: str, after: str = "", most: int | None = None) -> dict[str, bytes]:
         def work(connection: apsw.Connection) -> dict[str, bytes]:
-            rows: list[Any] = connection.execute(
+            found: list[Any] = connection.execute(
                 "SELECT name, document FROM note WHERE kind = ? AND name > ? ORDER BY name LIMIT ?",
                 (kind, after, -1 if most is None else most),
             ).fetchall()
-            return dict(rows)
+            return dict(found)
 
         return await self._reading.use(work, _UNREADABLE_NOTES)
 
@@ -284,27 +293,22 @@ class SqliteKeys:
     ) -> list[str] | None:
         def work(connection: apsw.Connection) -> list[str] | None:
             with writing(connection):
-                known = _role_document(connection, name)
+                known = key_rows.role_document(connection, name)
                 if known:
                     check_readable(read_role(name, known))
                 elif role is None:
                     return None
                 # Only keys with the role are decoded.
-                named = _select(connection, "WHERE instr(document, ?)", b'"%b"' % name.encode())
-                having = [key for key in named if name in key.roles]
-                check(_roles(connection), having)
-                row: Any = connection.execute(
-                    "UPDATE role_version SET version = version + 1 RETURNING version"
-                ).fetchone()
-                document = b"" if role is None else encode_role(role)
-                connection.execute(
-                    "INSERT OR REPLACE INTO role VALUES (?, ?, ?)", (name, document, row[0])
+                named = key_rows.select(
+                    connection, "WHERE instr(document, ?)", b'"%b"' % name.encode()
                 )
+                having = [key for key in named if name in key.roles]
+                check(key_rows.roles(connection), having)
                 losing = [] if role is not None and known else having
                 for key in losing:
-                    _update(connection, lifecycle.without_role(key, name, at, by), key)
+                    key_rows.update(connection, lifecycle.without_role(key, name, at, by), key)
                 ids = [key.id for key in losing]
-                _keep(connection, role_change(name, row[0], role, by, at=at, keys=ids))
+                key_rows.put_role(connection, name, role, by, at, ids)
             return ids
 
         return await self._changing.use(work, "the role was not changed")
@@ -320,53 +324,6 @@ def _open_notes(path: Path) -> apsw.Connection:
     return connection
 
 
-def _update(connection: apsw.Connection, key: Key, before: Key) -> None:
-    connection.execute(
-        f"UPDATE key SET document = ?, digest = ?, revision = {_NEXT} WHERE id = ?",
-        (encode_key(key), key.digest, key.id),
-    )
-    _keep_change(connection, key.id, before)
-
-
-def _roles(connection: apsw.Connection) -> dict[str, Role]:
-    rows: list[Any] = connection.execute("SELECT name, document FROM role").fetchall()
-    return {name: read_role(name, document) for name, document in rows if document}
-
-
-def _role_document(connection: apsw.Connection, name: str) -> bytes:
-    """Document of a role; empty if there is no such role."""
-    row: Any = connection.execute("SELECT document FROM role WHERE name = ?", (name,)).fetchone()
-    return row[0] if row else b""
-
-
-def _insert(connection: apsw.Connection, key: Key) -> None:
-    roles = (name for name in key.roles if name not in BUILTIN)
-    missing = [name for name in roles if not _role_document(connection, name)]
-    check_new_key(key, missing, _get(connection, key.created_by))
-    try:
-        connection.execute(
-            f"INSERT INTO key VALUES (?, ?, ?, {_NEXT})", (key.id, key.digest, encode_key(key))
-        )
-    except apsw.ConstraintError:
-        raise Conflict(f"there is a key {key.id} already") from None
-    _keep_change(connection, key.id)
-
-
-def _keep_change(connection: apsw.Connection, key_id: str, before: Key | None = None) -> None:
-    """Record the new state of a key, within the transaction that changed it."""
-    [key] = _select(connection, "WHERE id = ?", key_id)
-    _keep(connection, key_change(key, before))
-
-
-def _keep(connection: apsw.Connection, change: Change) -> None:
-    connection.execute("INSERT INTO change (document) VALUES (?)", (_ENCODER.encode(change),))
-
-
-def _get(connection: apsw.Connection, key_id: str) -> Key | None:
-    keys = _select(connection, "WHERE id = ?", key_id)
-    return keys[0] if keys else None
-
-
 def _newest_revision(connection: apsw.Connection) -> int:
     row: Any = connection.execute("SELECT max(revision) FROM key").fetchone()
     return row[0] or 0
@@ -377,10 +334,3 @@ def _note(connection: apsw.Connection, kind: str, name: str) -> bytes | None:
         "SELECT document FROM note WHERE kind = ? AND name = ?", (kind, name)
     ).fetchone()
     return row[0] if row else None
-
-
-def _select(connection: apsw.Connection, condition: str, *bound: str | int | bytes) -> list[Key]:
-    rows: list[Any] = connection.execute(
-        f"SELECT id, document, digest, revision FROM key {condition}", bound
-    ).fetchall()
-    return [read_key(*row) for row in rows]

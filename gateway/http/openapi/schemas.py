@@ -17,6 +17,8 @@ from gateway.access.grants.grant import Grant
 from gateway.access.grants.role import NewRoleBody
 from gateway.access.keys.issuance import NewKeyBody
 from gateway.access.usage.totals import UsageOfAll
+from gateway.declarations.applied import DeclarationAnswer
+from gateway.declarations.declared import DeclaredSet
 from gateway.delivery.definition import NewDestinationBody, ReplayBody, SecretBody
 from gateway.event import MAX_DEPTH, MAX_EVENT_BYTES, Members
 from gateway.fleet.health import ReadinessAnswer, StatusAnswer
@@ -34,11 +36,12 @@ Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 BODIES: tuple[type, ...] = (
     Members, NewKeyBody, KeyPatchBody, NewRoleBody, NewDestinationBody, ReplayBody, SecretBody,
-    *bodies.BODIES,
+    DeclaredSet, *bodies.BODIES,
 )  # fmt: skip
 ANSWERS: tuple[type, ...] = (
     Gap, Grant, MintedKey, RevokedKey, KeyDocument, LiveStreamAnswer, LiveStreamList,
-    SimulationAnswer, ReadinessAnswer, StatusAnswer, AccessReview, UsageOfAll, *answers.ANSWERS,
+    SimulationAnswer, ReadinessAnswer, StatusAnswer, AccessReview, UsageOfAll, DeclarationAnswer,
+    *answers.ANSWERS,
 )  # fmt: skip
 _PREFIX = "#/components/schemas/"
 _REFERENCE = re.compile(rf"{_PREFIX}\w+")
@@ -112,5 +115,8 @@ SCHEMAS["DestinationPatch"] = {
 }
 for _named, _about in _DESCRIPTIONS.items():
     SCHEMAS[_named]["description"] = _about
+# What a file says of places is resolved before it is sent.
+SCHEMAS["DestinationDeclaration"]["properties"]["secrets"]["additionalProperties"] = TEXT
+del SCHEMAS["KeyDeclaration"]["properties"]["secret"], SCHEMAS["SecretPlace"]
 # A request for limits may not have others; a stored key of a newer version may.
 SCHEMAS["KeyLimits"]["additionalProperties"] = False

@@ -54,7 +54,7 @@ _MOST_CATEGORY = 64
 # The detector remembers no more.
 _MOST_PROBED = 16
 _TOO_MANY = 429
-_ADMINISTERED = re.compile(r"/v1/(key|role)s/([0-9A-Za-z-]{1,64})(?:/|\Z)")
+_ADMINISTERED = re.compile(r"/v1/(key|role|declaration)s/([0-9A-Za-z._-]{1,64})(?:/|\Z)")
 _CLAIMED = re.compile(r"alpk_([0-9A-Za-z]{12})_")
 _ENCODE = msgspec.json.Encoder(order="deterministic").encode
 
@@ -195,7 +195,7 @@ def note_refusal(access: Access, error: GatewayError) -> bool:
 
 
 def _about(request: web.Request) -> str:
-    """Key, role or finding that a request is about."""
+    """Key, role, declared set or finding that a request is about."""
     found = _ADMINISTERED.match(request.path)
     if found is None and request.path.startswith("/v1/findings/"):
         return clean(f"finding:{request.match_info.get('id', '')}")

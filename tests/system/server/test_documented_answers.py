@@ -42,7 +42,7 @@ EVERYTHING = {"actions": list(ACTIONS), "categories": ["**", "gateway.**"]}
 NEW_KEY = {"name": "n", "purpose": "p", "owner": "o", "expires_in": "1h", "grants": [GRANT]}
 UNKNOWN = {
     "id": "unknown00000", "name": "unknown", "secret": "token", "source": "okta", "cluster": "prod",
-    "index": "x", "file": "x",
+    "index": "x", "file": "x", "set": "prod",
 }  # fmt: skip
 ELSEWHERE = "other-" + "0" * 20
 WHOLE = event(
@@ -286,6 +286,13 @@ async def change_roles(ask: Asked) -> None:
     assert (await ask("deleteRole", 200, id="watcher"))["keys"]
     await ask("putRole", 201, id="watcher", json=role)
     await ask("deleteRole", 204, id="watcher")
+    declared_key = {"purpose": "p", "owner": "o", "grants": [GRANT]}
+    first = {"keys": {"a": declared_key, "b": {**declared_key, "roles": ["r"]}}}
+    first["roles"] = {"r": {"grants": [GRANT]}}
+    await ask("applyDeclarations", 200, json=first)
+    other = {"keys": {"a": {**declared_key, "owner": "x"}}}
+    plan = await ask("applyDeclarations", 200, "?dry_run=true&prune=true", json=other)
+    await ask("applyDeclarations", 200, f"?prune=true&expect={plan['digest']}", json=other)
 
 
 def with_receiver(gateway: Gateway) -> Receiver:
@@ -495,6 +502,9 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     await ask("changeKey", 409, id=ended, json={}, headers={"If-Match": "*"})
     await ask("changeKey", 404, json={}, headers=stale)
     await ask("deleteRole", 409, id="auditor")
+    await ask("putRole", 201, id="taken", json={"grants": []})
+    await ask("applyDeclarations", 409, json={"roles": {"taken": {}}})
+    await ask("applyDeclarations", 412, f"?expect={'0' * 64}", json={})
     newer: Any = {"en": "as a newer version may write it"}
     unreadable = Key(id="A" * 12, digest=b"", name="n", purpose=newer, created_at=0, expires_at=9e9)
     await gateway.context.key_store.create(unreadable)

@@ -52,6 +52,7 @@ ACTIONS_OF = {
     "makeKey": ("keys.admin",),
     "key": ("keys.read",),
     "changeKey": ("keys.admin",),
+    "applyDeclarations": ("keys.admin",),
     "revokeKey": ("keys.admin",),
     "suspendKey": ("keys.admin",),
     "resumeKey": ("keys.admin",),
@@ -100,7 +101,7 @@ async def call(gateway: Gateway, route: Route, key: str | None, query: str = "")
     """A request that gets no further than to be let in, or that changes nothing."""
     path = route.documented_path.replace("{id}", "x").replace("{name}", "x")
     path = path.replace("{secret}", "x").replace("{source}", "x").replace("{cluster}", "x")
-    path = path.replace("{index}", "x")
+    path = path.replace("{index}", "x").replace("{set}", "x")
     wants_nothing = {"Accept": "image/png"}
     return await gateway.request(
         route.method, path + query, key=key, json={}, headers=wants_nothing

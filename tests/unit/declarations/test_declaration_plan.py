@@ -19,7 +19,7 @@ from gateway.declarations.plan import DeclarationPlan, PlannedChange
 from gateway.declarations.planned_destinations import KnownDestinations
 from gateway.declarations.planning import StoredState, plan_of
 from gateway.declarations.wanted import parse_set
-from gateway.errors import CannotDecide, Conflict, GatewayError
+from gateway.errors import CannotDecide, GatewayError
 from gateway.settings.load import load
 
 NOW = 1_800_000_000.0
@@ -158,9 +158,21 @@ def test_the_life_of_a_key_is_counted_from_when_it_was_made() -> None:
     assert only(longer).widens
     assert only(longer).members == {"expires_in": {"old": "30d", "new": "40d"}}
     assert world.key("siem").expires_at == NOW + 40 * DAY
-    with pytest.raises(Conflict, match="would have ended by now") as caught:
-        world.plan({"keys": {"siem": key(expires_in="4d")}})
-    assert caught.value.code == "would_have_expired"
+
+
+def test_a_key_that_is_older_than_a_shorter_life_is_made_anew_and_works_for_another_hour() -> None:
+    world = World()
+    world.apply({"keys": {"siem": key(expires_in="30d")}})
+    first = world.key("siem")
+    world.now += 5 * DAY
+    shorter = {"keys": {"siem": key(expires_in="4d")}}
+    plan = world.apply(shorter)
+    assert [(one.mark, one.id) for one in plan.changes] == [("↻", first.id), ("~", first.id)]
+    assert plan.changes[0].reason == f"{first.id} is older than the declared life"
+    assert world.key("siem").expires_at == world.now + 4 * DAY
+    assert world.keys[first.id].expires_at == world.now + 3600
+    world.now += 60
+    assert world.plan(shorter).empty
 
 
 @pytest.mark.parametrize("how", ["expires", "is revoked"])
@@ -202,6 +214,20 @@ def test_a_successor_is_the_declared_key_and_both_change_while_the_old_one_drain
     plan = world.plan({"keys": {"siem": key(grants=[{**AUTH, "min_severity": 4}])}})
     assert {before.id for before, _ in plan.keys} == {old.id, new.id}
     assert plan.narrowed == {old.id, new.id}
+
+
+def test_a_key_whose_successor_was_revoked_is_made_anew_while_it_drains() -> None:
+    world = World()
+    world.apply({"keys": {"siem": key()}})
+    world.now += 1
+    old, new, _ = lifecycle.rotate(
+        world.key("siem"), world.now, overlap=3600, max_life=TERMS.max_life, pepper=PEPPER
+    )
+    world.put(old)
+    world.put(lifecycle.revoke(new, world.now, "leaked", "other"))
+    plan = world.apply({"keys": {"siem": key()}})
+    assert [one.mark for one in plan.changes] == ["↻", "="]
+    assert world.plan({"keys": {"siem": key()}}).empty
 
 
 def test_what_somebody_else_has_changed_is_shown_with_who_and_when() -> None:

@@ -1,0 +1,1 @@
+"""Rows of the file of keys in SQLite."""
