@@ -26,7 +26,8 @@ _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
     "--disable-quic", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--disable-extensions", "--no-first-run", "--no-default-browser-check",
-    "--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",
     "--remote-debugging-port=0",
 )  # fmt: skip
 _LOADED = """

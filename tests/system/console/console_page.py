@@ -92,7 +92,9 @@ class ConsolePage(Page):
     async def sees(self, text: str) -> None:
         """Wait until a text stands on the page."""
         await self.until(
-            f"document.body.innerText.replace(/\\s+/g, ' ').includes({json.dumps(text)})", text
+            # Between two pages there is no body.
+            f"document.body?.innerText.replace(/\\s+/g, ' ').includes({json.dumps(text)})",
+            text,
         )
 
     async def sees_no(self, text: str) -> None:

@@ -22,20 +22,7 @@ from gateway.ingest.ids import new_ids
 from tests.support import gateway_process
 from tests.support.log_secrets import assert_no_secrets
 from tests.support.machine_time import eventually, patience
-
-
-class ShiftedClock(SystemClock):
-    """The machine's clock, as if `shift` seconds more had passed, and its wall clock had been set
-    by `step` seconds."""
-
-    shift = 0.0
-    step = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.shift + self.step
-
-    def boottime(self) -> float:
-        return super().boottime() + self.shift
+from tests.support.shifted_clock import ShiftedClock as ShiftedClock
 
 
 class StoppedClock(SystemClock):

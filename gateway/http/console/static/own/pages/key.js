@@ -47,7 +47,7 @@ function Shown({ found, path, again }) {
   // The gateway knows of further cases, and refuses them.
   const own = key.id === me.id || key.owner === me.owner || key.created_by === me.id;
   const offered = [
-    ...(admin && key.state === "active" ? ["rotate"] : []),
+    ...(admin && key.state === "active" && !key.person && !key.break_glass ? ["rotate"] : []),
     ...(admin && living ? [key.state === "suspended" ? "resume" : "suspend", "revoke"] : []),
     ...(living && !own ? ["reviewed"] : []),
   ];
@@ -66,7 +66,7 @@ function Shown({ found, path, again }) {
     <dl class="facts"><dt>Id</dt><dd><code>${key.id}</code></dd>
       <dt>State</dt><dd><${KeyState} state=${key.state} /> <${Ending} of=${key} /></dd>
       <dt>Owner</dt><dd>${key.owner || "nobody"}</dd>
-      <dt>Made</dt><dd>${dated(key.created_at)} by ${key.created_by || "nobody known"}</dd>
+      <dt>Made</dt><dd>${dated(key.created_at)} by ${key.created_by_name || key.created_by || "nobody known"}</dd>
       <dt>Last use</dt><dd><${LastUse} use=${found.last_use} /></dd>
       ${key.reviewed_at ? html`<dt>Reviewed</dt><dd>${dated(key.reviewed_at)} by ${key.reviewed_by}</dd>` : null}</dl>
     <h2>It can</h2><${Sentences} of=${found.can} none="Nothing: it has no grants." />

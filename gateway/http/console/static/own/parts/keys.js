@@ -30,9 +30,10 @@ export function LastUse({ use }) {
     ? html` <div class="quiet">from ${use.address}</div>` : null}`;
 }
 
-// When it ends; of ended ones, when and how.
+// When it ends; of ended ones, when and how; of a person, when they signed in last.
 export function Ending({ of }) {
   if (of.state === "revoked") return html`<${Moment} what="revoked" at=${of.revoked_at} />`;
+  if (of.person) return html`<${Moment} what="person, signed in" at=${of.person.signed_in_at} />`;
   if (of.state === "expired") return html`<${Moment} what="expired" at=${of.drains_until || of.expires_at} />`;
   if (of.state === "draining") return html`<${Moment} what="stops" at=${of.drains_until} />`;
   return html`<${Moment} what="expires" at=${of.expires_at} />${of.rotate_by
