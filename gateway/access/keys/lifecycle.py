@@ -26,6 +26,8 @@ Changing = Callable[[Key], Key]
 MAX_REASON = 256
 # A predecessor whose successor is in use ends once it was idle for so long (seconds).
 IDLE_WHEN_REPLACED = 900
+# What nobody changes of a person but the identity provider.
+_OF_PROVIDER = ("name", "owner", "grants", "roles", "expires_at", "rotate")
 
 
 def check_reason(reason: object, member: str = "reason") -> str:
@@ -96,6 +98,14 @@ def review(key: Key, now: float, note: str, by: Actor = "") -> Key:
 def edit(key: Key, after: Key, now: float, by: Actor = "") -> Key:
     """Change what a key is for and may do; the key itself if nothing differs."""
     _refuse_ended(key, now, "changed")
+    if key.person is not None and any(
+        getattr(after, name) != getattr(key, name) for name in _OF_PROVIDER
+    ):
+        raise Conflict(
+            f"{key.id} is a person, whose name and roles come from the identity provider: change "
+            "their groups there, or suspend or revoke them here",
+            code="is_person",
+        )
     return key if after == key else _changed(after, "changed", now, by)
 
 

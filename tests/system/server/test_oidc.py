@@ -118,6 +118,23 @@ async def test_a_person_has_no_key_to_rotate(gateway: Gateway, provider: OidcPro
     answer.problem(409, "is_person")
 
 
+async def test_nobody_gives_a_person_more_than_the_provider_does(
+    gateway: Gateway, provider: OidcProvider
+) -> None:
+    browser = OidcBrowser(gateway)
+    await browser.sign_in(provider)
+    path = f"/v1/keys/{(await (await browser.session()).get('/v1/me')).json()['id']}"
+    grant = {"actions": ["pull"], "categories": ["**"]}
+    for patch, status in (
+        ({"grants": [grant]}, 409), ({"roles": ["siem-forwarder"]}, 409), ({"owner": "soc"}, 409),
+        ({"name": "other"}, 409), ({"expires_in": "1d"}, 409), ({"purpose": "looks"}, 200),
+    ):  # fmt: skip
+        state = {"If-Match": (await gateway.get(path, key=gateway.admin)).headers["ETag"]}
+        changed = await gateway.request("PATCH", path, key=gateway.admin, json=patch, headers=state)
+        assert changed.status == status, (patch, changed.body)
+        assert status == 200 or changed.json()["code"] == "is_person"
+
+
 async def test_who_was_suspended_or_revoked_stays_out(
     gateway: Gateway, provider: OidcProvider
 ) -> None:
