@@ -5,13 +5,12 @@ from __future__ import annotations
 import _ssl
 import asyncio
 import ctypes
+import ctypes.util
 import socket
 
 from tests.support.machine_time import patience
 
 _PIECE = 1 << 20
-# OpenSSL as Python has it.
-_LIBRARY = ctypes.CDLL(_ssl.__file__)
 _POINTERS = ("TLS_client_method", "SSL_CTX_new", "SSL_new", "BIO_new", "BIO_s_mem")
 _TAKES_POINTER = (
     "SSL_CTX_new", "SSL_new", "BIO_new", "SSL_do_handshake", "SSL_set_connect_state", "SSL_free",
@@ -20,12 +19,26 @@ _TAKES_POINTER = (
 NOT_REQUESTED, REQUESTED = 0, 1
 
 
+def _openssl() -> ctypes.CDLL | None:
+    """OpenSSL as Python has it, or else as the machine has it."""
+    for path in (getattr(_ssl, "__file__", None), ctypes.util.find_library("ssl")):
+        library = ctypes.CDLL(path) if path else None
+        if library is not None and hasattr(library, "SSL_key_update"):
+            return library
+    return None
+
+
+# None where neither can be found.
+OPENSSL = _openssl()
+
+
 class KeyUpdater:
     """Client on a connected socket that does not block."""
 
     def __init__(self, sock: socket.socket) -> None:
+        assert OPENSSL is not None
         self.sock = sock
-        library = self._library = _LIBRARY
+        library = self._library = OPENSSL
         for name in _POINTERS:
             getattr(library, name).restype = ctypes.c_void_p
         for name in _TAKES_POINTER:

@@ -17,8 +17,11 @@ from gateway.http.tls.handshakes import Handshakes
 from gateway.http.tls.transport import TlsTransport
 from gateway.settings.tls import TlsSettings
 from tests.support.certificates import PairFiles, client_context
-from tests.support.key_updates import NOT_REQUESTED, REQUESTED, KeyUpdater
+from tests.support.key_updates import NOT_REQUESTED, OPENSSL, REQUESTED, KeyUpdater
 from tests.support.machine_time import eventually, patience
+
+
+needs_openssl = pytest.mark.skipif(OPENSSL is None, reason="OpenSSL cannot be called by itself")
 
 
 class Server(asyncio.Protocol):
@@ -248,6 +251,7 @@ async def test_where_handshakes_are_too_many_the_oldest_of_the_address_with_most
     handshakes.close()
 
 
+@needs_openssl
 async def test_many_small_records_are_taken_in_turns_with_others(connect: Open) -> None:
     """Each may have keys derived anew, for a peer that has no key of the gateway."""
     server, rounds = Server(), 0
@@ -266,6 +270,7 @@ async def test_many_small_records_are_taken_in_turns_with_others(connect: Open) 
     peer.close()
 
 
+@needs_openssl
 async def test_a_peer_that_reads_no_answers_of_the_protocol_is_cut_off(connect: Open) -> None:
     server = Server()
     client = await connect(server)  # type: ignore[misc]
@@ -281,6 +286,7 @@ async def test_a_peer_that_reads_no_answers_of_the_protocol_is_cut_off(connect: 
     peer.close()
 
 
+@needs_openssl
 async def test_a_peer_that_reads_has_as_many_keys_updated_as_it_likes(connect: Open) -> None:
     server = Server()
     client = await connect(server)  # type: ignore[misc]
