@@ -146,9 +146,10 @@ class Valkey:
             if not configuration.exists():
                 configuration.write_text(self._sentinel)
             return [str(configuration), "--sentinel", "--port", str(self.port)]
+        # Nothing that was answered is lost by a kill: `everysec` may keep it back on a busy disk.
         lines = (
             ("port", str(self.port)), ("bind", "127.0.0.1"), ("dir", str(self.folder)),
-            ("save", ""), ("appendonly", "yes"), ("appendfsync", "everysec"),
+            ("save", ""), ("appendonly", "yes"), ("appendfsync", "always"),
             *self._options,
         )  # fmt: skip
         return [word for name, value in lines for word in (f"--{name}", value)]

@@ -13,11 +13,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.benchmarks import compare, report, session
+from tests.benchmarks import compare, postgres, report, session
 from tests.benchmarks.__main__ import PEERS, TARGETS
 from tests.benchmarks.gateway import ROOT, Gateway
 from tests.benchmarks.plan import MINIATURE, SCENARIOS, Run
-from tests.benchmarks.postgres import PostgresGateway
 from tests.benchmarks.programs import BenchmarkError, Server
 from tests.support.loaded_program import LoadedProgram
 from tests.support.machine_time import patience
@@ -48,11 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def database(server_of: Callable[[str], PostgresServer]) -> Callable[[object], Any]:
+def database(server_of: Callable[[str], PostgresServer]) -> Callable[[], Any]:
     """In place of a server of its own, an empty database of the one that tests share."""
 
     @contextmanager
-    def running(_: object) -> Iterator[tuple[PostgresServer, str]]:
+    def running() -> Iterator[tuple[PostgresServer, str]]:
         server = server_of(NEWEST)
         asyncio.run(execute(server.url(), "CREATE DATABASE benchmark"))
         try:
@@ -78,11 +77,11 @@ async def execute(url: str, statement: str) -> None:
 def test_scenario_runs_and_nothing_gets_lost(
     scenario: str,
     folder: Path,
-    database: Callable[[object], Any],
+    database: Callable[[], Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Gateway, "server", ForkedServer)
-    monkeypatch.setattr(PostgresGateway, "running", database)
+    monkeypatch.setattr(postgres, "running_database", database)
     # However busy the machine is: what is missing then is lost.
     monkeypatch.setattr(session, "DRAIN_SECONDS", patience(20))
     missing = [peer.name for peer in PEERS if peer.missing()]
