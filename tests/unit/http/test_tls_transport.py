@@ -20,7 +20,6 @@ from tests.support.certificates import PairFiles, client_context
 from tests.support.key_updates import NOT_REQUESTED, OPENSSL, REQUESTED, KeyUpdater
 from tests.support.machine_time import eventually, patience
 
-
 needs_openssl = pytest.mark.skipif(OPENSSL is None, reason="OpenSSL cannot be called by itself")
 
 
