@@ -15,7 +15,14 @@ from gateway.delivery.running.meter import FAILURES, RESULTS, STATES, Destinatio
 from gateway.histogram import SECONDS, Histogram, width
 from gateway.http.connection.loop_delay import BOUNDS
 from gateway.http.request.context import Context
-from gateway.http.response.request_metrics import KINDS, OTHER, REFUSALS, SIGN_INS, STATUSES
+from gateway.http.response.request_metrics import (
+    KINDS,
+    OTHER,
+    REFUSALS,
+    SIGN_INS,
+    STATUSES,
+    counted_as,
+)
 from gateway.http.routes.table import ROUTES
 from gateway.looking.bounds import KINDS as LOOK_KINDS
 from gateway.looking.looks import OFFSETS
@@ -72,7 +79,8 @@ class NamedMetric(NamedTuple, Generic[AnyNumbers]):
 
 
 class HistogramMetric(NamedTuple):
-    """Histogram over all workers, one for each of the `values` of its label, if any."""
+    """Histogram over all workers, one for each of the `values` of its label, if any. Of its bounds
+    only those in `shown` are buckets, if any are named: the numbers up to them stay exact."""
 
     name: str
     about: str
@@ -80,6 +88,7 @@ class HistogramMetric(NamedTuple):
     of: Callable[[Context], Iterable[Histogram]]
     label: str = ""
     values: Sequence[str] = ("",)
+    shown: Sequence[float] = ()
 
     @property
     def width(self) -> int:
@@ -207,10 +216,26 @@ WORKER_METRICS = (
                  lambda c: c.loop_delay.longest(c.clock.monotonic())),
 )  # fmt: skip
 # Without the method: many consumers split the lines at spaces.
-_ROUTES = (*dict.fromkeys(route.documented_path for route in ROUTES), OTHER)
-# Nothing redirects.
-_STATUSES = tuple(status for status in STATUSES if status != "3xx")
-_ANSWERS = tuple((route, status) for route in _ROUTES for status in _STATUSES)
+_ROUTES = (*dict.fromkeys(counted_as(route.documented_path) for route in ROUTES), OTHER)
+
+
+def _classes(path: str) -> Iterator[str]:
+    """Classes of statuses that the routes of a path answer with; any may be refused or fail."""
+    found = [status for route in ROUTES if counted_as(route.documented_path) == path
+             for status in route.answers]  # fmt: skip
+    if path == OTHER or any(status < 300 for status in found):
+        yield STATUSES[0]
+    if any(300 <= status < 400 for status in found):
+        yield STATUSES[1]
+    yield from STATUSES[2:]
+
+
+_ANSWERS = tuple((path, status) for path in _ROUTES for status in _classes(path))
+# Buckets of durations of which the finer ones tell nothing.
+_SHOWN = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
+DESTINATION_SHOWN = (0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
+# To the second, but for those that are not behind.
+_LAGS_SHOWN = (0.001, 1.0, 2.5, 5.0, 10.0, 60.0)
 _STORES = ("log", "keys")
 _LOOKS = tuple((kind,) for kind in LOOK_KINDS)
 _TRANSPORTS = tuple((transport,) for transport in TRANSPORTS)
@@ -333,20 +358,20 @@ HISTOGRAMS = (
     HistogramMetric("stream_lag_seconds",
                     "How long the next event of each stream had been in the log, to the second, "
                     "when all were looked at: once a second.",
-                    SECONDS, lambda c: (c.hub.totals.lag,)),
+                    SECONDS, lambda c: (c.hub.totals.lag,), shown=_LAGS_SHOWN),
     HistogramMetric("request_seconds",
                     "How long requests took to be answered, streams to be opened; pages that wait "
                     "for events with that.",
-                    SECONDS, lambda c: c.requests.seconds.values(), "kind", KINDS),
+                    SECONDS, lambda c: c.requests.seconds.values(), "kind", KINDS, _SHOWN),
     HistogramMetric("look_offsets", "How many events of the log each of these requests passed.",
                     OFFSETS, lambda c: c.looks.offsets.values(), "kind", LOOK_KINDS),
     HistogramMetric("commit_seconds",
                     "How long the log took to store a batch durably, and the key store a change.",
                     SECONDS, lambda c: (c.writer.commit_seconds, c.key_store.commit_seconds),
-                    "store", _STORES),
+                    "store", _STORES, _SHOWN),
     HistogramMetric("store_read_seconds", "How long reads took that were not answered from memory.",
                     SECONDS, lambda c: (c.log.read_seconds, c.key_store.read_seconds),
-                    "store", _STORES),
+                    "store", _STORES, _SHOWN),
     HistogramMetric(
         "loop_delay_seconds",
         "By how much the event loop was late, looked at 20 times a second while there are "

@@ -23,6 +23,7 @@ from gateway.http.metrics.declarations import (
     BUILD,
     CONSUMERS,
     DESTINATION_SECONDS,
+    DESTINATION_SHOWN,
     DESTINATIONS,
     HISTOGRAMS,
     INTERNAL_ERRORS,
@@ -78,12 +79,14 @@ class MetricsCollector(Collector):
             family = HistogramMetricFamily(_PREFIX + histogram.name, histogram.about, labels=labels)
             for label in histogram.values:
                 cells = [sum(next(columns)) for _ in range(histogram.width)]
-                _add(family, (label,) if labels else (), histogram.bounds, cells)
+                named = (label,) if labels else ()
+                _add(family, named, cells, histogram.bounds, histogram.shown)
             yield family
         name, about = DESTINATION_SECONDS
         seconds = HistogramMetricFamily(_PREFIX + name, about, labels=("destination",))
         for called, of_destination in self._destinations:
-            _add(seconds, called, SECONDS, of_destination.status.seconds)
+            cells = of_destination.status.seconds
+            _add(seconds, called, cells, SECONDS, DESTINATION_SHOWN)
         yield seconds
         errors = CounterMetricFamily(
             _PREFIX + INTERNAL_ERRORS,
@@ -112,13 +115,21 @@ def _named(metric: NamedMetric[Any], things: Iterable[tuple[tuple[str, ...], Any
 def _add(
     family: HistogramMetricFamily,
     labels: Sequence[str],
-    bounds: Sequence[float],
     cells: Sequence[float],
+    bounds: Sequence[float],
+    shown: Sequence[float],
 ) -> None:
-    """Add the cells of a `gateway.histogram.Histogram`."""
+    """Add the cells of a `gateway.histogram.Histogram`, with buckets up to the bounds that are
+    shown; up to all if none are named."""
     *counts, total = cells
-    ends = (*map(str, bounds), "+Inf")
-    family.add_metric(labels, list(zip(ends, accumulate(counts), strict=True)), total)
+    ends = (*bounds, float("inf"))
+    kept = {*(shown or bounds), ends[-1]}
+    buckets = [
+        ("+Inf" if end == ends[-1] else str(end), number)
+        for end, number in zip(ends, accumulate(counts), strict=True)
+        if end in kept
+    ]
+    family.add_metric(labels, buckets, total)
 
 
 def exposition(

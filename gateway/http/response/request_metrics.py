@@ -29,6 +29,7 @@ REFUSALS = (
     OTHER,
 )  # fmt: skip
 _REFUSED = (401, 403, 410, 429)
+_VERSION = "/1.0"
 _INGESTS = ("/v1/ingest/", "/v1/logs", "/services/collector", "/{index}/_bulk", "/_bulk")
 _NOT_VALID = (400, 413, 415, 422)
 _KINDS = {
@@ -97,7 +98,12 @@ def route_of(request: web.Request) -> str:
 def _labels(route: str, status: int) -> tuple[tuple[str, str], str]:
     """Path and class of status of an answer, and the kind of its request."""
     path = route.partition(" ")[2]
-    return (path or OTHER, STATUSES[max(status // 100 - 2, 0)]), _kind(route, path)
+    return (counted_as(path) or OTHER, STATUSES[max(status // 100 - 2, 0)]), _kind(route, path)
+
+
+def counted_as(path: str) -> str:
+    """Path that a route is counted under: of HEC the one with a version under that without."""
+    return path.removesuffix(_VERSION)
 
 
 def _kind(route: str, path: str) -> str:
