@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.administration.target import CommandTarget, target_options
 from gateway.cli.base.key_folder import json_option, reason_option, refuse_whole_key
-from gateway.cli.base.terminal import say, say_json
+from gateway.cli.base.terminal import say, say_json, say_row
 
 _EXAMPLES = """\b
 Examples:
@@ -113,7 +113,7 @@ def list_all(target: CommandTarget, as_json: bool) -> None:
         failing = error["kind"] if error and one["state"] == "failing" else ""
         lag = f"{one['lag']['events']:>9} behind"
         reason = one.get("reason_code") or failing
-        say(f"{one['name']:20}  {one['type']:14}  {one['state']:9}  {lag}  {reason}")
+        say_row(f"{one['name']:20}  {one['type']:14}  {one['state']:9}  {lag}  {reason}")
 
 
 @destinations.command()
@@ -212,7 +212,7 @@ def dead_letters(name: str, after: str, limit: int, target: CommandTarget, as_js
         say_json({"dead_letters": found})
         return
     for one in found:
-        say(f"{one['id']}  {one['tenant']}  {one['event']}  {one['reason']}")
+        say_row(f"{one['id']}  {one['tenant']}  {one['event']}  {one['reason']}")
 
 
 @destinations.command("set-secret")

@@ -40,6 +40,13 @@ _COMMANDS = {
         "destinations",
         "Outside systems that events are delivered to.",
     ),
+    "status": ("gateway.cli.operation.status", "status", "Say whether delivery works."),
+    "findings": (
+        "gateway.cli.operation.findings",
+        "findings",
+        "Signs of unusual activity, and which of them are expected.",
+    ),
+    "streams": ("gateway.cli.operation.streams", "streams", "Live streams of a running gateway."),
     "import": (
         "gateway.cli.importing.command",
         "import_command",

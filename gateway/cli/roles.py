@@ -12,7 +12,7 @@ from gateway.cli.base.key_folder import (
     reason_option,
     refuse_whole_key,
 )
-from gateway.cli.base.terminal import say, say_json
+from gateway.cli.base.terminal import say, say_json, say_row
 
 _EXAMPLES = """\b
 Examples:
@@ -41,7 +41,7 @@ def list_all(target: CommandTarget, as_json: bool) -> None:
         return
     for role in shown:
         kind = "predefined" if role["builtin"] else "own"
-        say(f"{role['name']:20}  {kind:10}  {role['description']}")
+        say_row(f"{role['name']:20}  {kind:10}  {role['description']}")
         echo_problems(role)
 
 

@@ -294,6 +294,6 @@ def _printer(as_lines: bool, as_text: bool) -> Callable[[list[bytes]], None]:
     def show(events: list[bytes]) -> None:
         for event in events:
             line = Text(" ").join(Text(text, style) for text, style in event_parts(decode(event)))
-            console.print(line, soft_wrap=True)
+            console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
 
     return show

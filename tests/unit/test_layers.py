@@ -102,6 +102,7 @@ ALLOWED = {
     "people": (
         "settings access/credentials access/grants access/keys access/usage access delivery/connect"
     ),
+    "health": "settings log fleet delivery/running",
     "adapters": "filters log tracing",
     "adapters/files": "settings access/credentials access/keys",
     "adapters/sqlite/provisioning": "access/grants access/keys",
@@ -156,8 +157,7 @@ ALLOWED = {
         "oversight/review oversight/report delivery declarations http/response http/query fleet"
     ),
     "http/health": (
-        "settings log streaming/health oversight delivery/running fleet http/response "
-        "http/request http/openapi"
+        "settings streaming/health oversight fleet health http/response http/request http/openapi"
     ),
     "http/console": (
         "filters access/credentials access/grants access/keys access/usage access/policy "
@@ -222,13 +222,14 @@ ALLOWED = {
     "cli/administration": (
         "settings scheduling access/credentials access/grants access/keys access/usage "
         "access/policy access/administration log oversight/access_log oversight/detection "
-        "oversight/review oversight/report delivery/connect delivery delivery/running "
+        "oversight/review oversight/report fleet delivery/connect delivery delivery/running health "
         "adapters/files http/review runtime cli/base cli/client"
     ),
     "cli/review": "cli/base cli/administration",
     "cli/keys": (
         "settings access/grants access/keys oversight/access_log cli/base cli/administration"
     ),
+    "cli/operation": "cli/base cli/administration",
     "cli": (
         "settings formats access/credentials access/grants access/keys log ingest ingest/sources "
         "oversight delivery adapters adapters/files adapters/sqlite adapters/postgres http/tls "

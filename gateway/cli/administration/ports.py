@@ -123,3 +123,32 @@ class AccessReviews(Protocol):
     def report(self, kind: str, conditions: Sequence[tuple[str, str]]) -> bytes:
         """The report as `markdown`, `html`, `csv` or `json`, of keys that meet conditions, and
         since when: names of parameters of `GET /v1/review`, and their values."""
+
+
+class FindingCommands(Protocol):
+    """Findings, newest first."""
+
+    def all(self, wanted: dict[str, str], limit: int) -> list[Members]:
+        """Findings with these values of `key`, `signal` and `state`."""
+
+    def mark(self, finding_id: str, reason: str, *, expected: bool) -> Members:
+        """Silence the signal of a finding for what it is about, or let it be heard again. Refused
+        to whom the finding is about."""
+
+
+class StreamCommands(Protocol):
+    """Live streams, which running processes alone know."""
+
+    def all(self, query: dict[str, str]) -> Members:
+        """Streams, and which processes did not answer."""
+
+    def end(self, stream_id: str, reason: str) -> Members:
+        """End a stream; its client comes back after a pause."""
+
+
+class HealthCommands(Protocol):
+    """Health of a gateway."""
+
+    def status(self) -> Members:
+        """What `GET /v1/status` answers; of a folder what is known without its processes, with
+        `delivery` null unless it is certainly down."""

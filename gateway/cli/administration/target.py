@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from gateway.cli.administration.ports import (
         AccessReviews,
         DestinationCommands,
+        FindingCommands,
+        HealthCommands,
         KeyAdministration,
         RoleAdministration,
+        StreamCommands,
     )
     from gateway.cli.client.calls import GatewayCalls
     from gateway.settings.declarations import Settings
@@ -41,6 +44,15 @@ class CommandTarget(Protocol):
 
     @property
     def reviews(self) -> AccessReviews: ...
+
+    @property
+    def findings(self) -> FindingCommands: ...
+
+    @property
+    def streams(self) -> StreamCommands: ...
+
+    @property
+    def health(self) -> HealthCommands: ...
 
 
 class FolderTarget:
@@ -73,6 +85,27 @@ class FolderTarget:
 
         return ReviewInFolder(self.settings)
 
+    @property
+    def findings(self) -> FindingCommands:
+        from gateway.cli.administration.folder_operation import FindingsInFolder
+
+        return FindingsInFolder(self.settings)
+
+    @property
+    def streams(self) -> StreamCommands:
+        from gateway.errors import InvalidRequest
+
+        raise InvalidRequest(
+            "live streams are known to running gateways alone: name one with --url or --profile",
+            code="needs_gateway",
+        )
+
+    @property
+    def health(self) -> HealthCommands:
+        from gateway.cli.administration.folder_operation import HealthOfFolder
+
+        return HealthOfFolder(self.settings)
+
 
 class GatewayTarget:
     """A running gateway."""
@@ -103,6 +136,24 @@ class GatewayTarget:
         from gateway.cli.administration.http_review import ReviewOverHttp
 
         return ReviewOverHttp(self.calls)
+
+    @property
+    def findings(self) -> FindingCommands:
+        from gateway.cli.administration.http_operation import FindingsOverHttp
+
+        return FindingsOverHttp(self.calls)
+
+    @property
+    def streams(self) -> StreamCommands:
+        from gateway.cli.administration.http_operation import StreamsOverHttp
+
+        return StreamsOverHttp(self.calls)
+
+    @property
+    def health(self) -> HealthCommands:
+        from gateway.cli.administration.http_operation import HealthOverHttp
+
+        return HealthOverHttp(self.calls)
 
 
 def target_options(command: _Command) -> _Command:

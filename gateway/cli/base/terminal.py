@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import sys
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
@@ -44,6 +46,51 @@ def naming_lost(key_id: str) -> Iterator[None]:
 def say(*lines: str, err: bool = False) -> None:
     """Print lines for people; line breaks within one are escaped."""
     click.echo("\n".join(map(printable, lines)), err=err)
+
+
+def say_row(text: str) -> None:
+    """Print a row of a list on one line: cut to the terminal, whole where there is none."""
+    row = printable(text)
+    if sys.stdout.isatty():
+        row = fitted(row, shutil.get_terminal_size().columns)
+    click.echo(row)
+
+
+def say_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under the names of their columns, cut to the terminal as `say_row` does."""
+    lines = [list(names), *([printable(str(cell)) for cell in row] for row in rows)]
+    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (
+            f"{cell}{' ' * (most - width(cell))}" for cell, most in zip(line, widths, strict=True)
+        )
+        say_row("  ".join(cells).rstrip())
+
+
+def fitted(text: str, columns: int) -> str:
+    """Text that takes at most so many columns; one that is cut ends with an ellipsis."""
+    if width(text) <= columns:
+        return text
+    taken, kept = 0, ""
+    for character in text:
+        taken += width(character)
+        if taken >= columns:
+            break
+        kept += character
+    return f"{kept}\N{HORIZONTAL ELLIPSIS}"
+
+
+def width(text: str) -> int:
+    """Columns that a text takes in a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(character) for character in text)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def say_json(value: object, indent: int | None = None) -> None:

@@ -15,7 +15,7 @@ from gateway.cli.base.key_folder import (
     role_option,
 )
 from gateway.cli.base.options import rotation_options
-from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
+from gateway.cli.base.terminal import naming_lost, require_output, say, say_json, say_row
 from gateway.cli.keys import break_glass as keys_break_glass
 from gateway.cli.keys import changes as keys_changes
 from gateway.cli.keys import check as keys_check
@@ -135,7 +135,7 @@ def list_all(target: CommandTarget, as_json: bool) -> None:
     for key in shown:
         line = f"{key['id']}  {key['state']:8}  {key['expires_at'][:10]}  {key['name']}"
         maker = f", made by {key['created_by']}" if key.get("created_by") else ""
-        say(f"{line}  ({key['purpose']}{maker})")
+        say_row(f"{line}  ({key['purpose']}{maker})")
         echo_problems(key)
 
 

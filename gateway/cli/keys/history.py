@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.administration.target import CommandTarget, target_options
 from gateway.cli.base.key_folder import json_option, key_argument
-from gateway.cli.base.terminal import say
+from gateway.cli.base.terminal import say_row
 
 _TOLD = ("count", "events", "seconds", "route", "parameters", "forbidden", "until")
 
@@ -29,7 +29,7 @@ def history(key_id: str, since: str | None, target: CommandTarget, as_json: bool
             continue
         event: dict[str, Any] = json.loads(line)
         told = printable(_told(event.get("data", {})))
-        say(" ".join([*(text for text, _ in event_parts(event)), told]).rstrip())
+        say_row(" ".join([*(text for text, _ in event_parts(event)), told]).rstrip())
 
 
 def _told(data: dict[str, Any]) -> str:

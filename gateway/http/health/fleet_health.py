@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from gateway import __version__
 from gateway.clock import format_time
-from gateway.cursor import advance, distance, format_cursor
-from gateway.delivery.running.meter import DestinationNumbers
 from gateway.errors import GatewayError, TooManyRequests
 from gateway.fleet.health import (
     Delivery,
-    DestinationHealth,
-    FailedAttempt,
     Fault,
     FindingsHealth,
     GatewayAnswer,
-    LogHealth,
     ProcessReport,
     ReasonAnswer,
     Standing,
@@ -29,15 +23,20 @@ from gateway.fleet.health import (
     streams_of,
 )
 from gateway.fleet.processes import Process, Processes
+from gateway.health.stores import (
+    Ages,
+    destination_faults,
+    destination_health,
+    log_ages,
+    log_health,
+)
 from gateway.histogram import Histogram
 from gateway.http.health.faults import faults_of
 from gateway.http.request.context import Context
-from gateway.log.lag import recorded_behind
 from gateway.streaming.health.delivery_window import DeliveryWindow
 
 _KIND = "health"
 _REPORT = msgspec.json.Decoder(ProcessReport)
-_STOPPED = {"failing": "destination_failing", "disabled": "destination_disabled"}
 
 
 class FleetHealth:
@@ -83,10 +82,11 @@ class FleetHealth:
         most. Raises `TooManyRequests` if too much is asked for that key."""
         context = self._context
         reports, missing, found = await self._ask_all(by)
+        ages: Ages
         try:
-            newest_at, oldest_at = await self._ages()
+            ages = await log_ages(context.log)
         except GatewayError as error:
-            newest_at = oldest_at = None
+            ages = None, None
             found.append(Fault("store_away", error.detail))
         open_findings = None
         try:
@@ -95,7 +95,7 @@ class FleetHealth:
         except GatewayError as error:
             found.append(Fault("keys_unavailable", error.detail))
         destinations = await context.deliveries.numbers()
-        found += _about_destinations(destinations)
+        found += destination_faults(destinations)
         delivery, since, reasons = decide(reports, self._whole.note(found, context.clock.now()))
         return StatusAnswer(
             delivery=delivery, since=format_time(since), reasons=reasons,
@@ -103,8 +103,9 @@ class FleetHealth:
                 [*(one.gateway for one in reports), *map(_silent, missing)],
                 key=lambda one: (one.replica, one.worker),
             ),
-            log=self._log(newest_at, oldest_at), streams=streams_of(reports),
-            destinations=list(map(_shown, destinations)), findings=FindingsHealth(open_findings),
+            log=log_health(context.log, context.settings, ages), streams=streams_of(reports),
+            destinations=list(map(destination_health, destinations)),
+            findings=FindingsHealth(open_findings),
         )  # fmt: skip
 
     async def _ask_all(self, by: str) -> tuple[list[ProcessReport], list[Process], list[Fault]]:
@@ -153,55 +154,6 @@ class FleetHealth:
         )  # fmt: skip
         return msgspec.json.encode(report)
 
-    async def _ages(self) -> tuple[float | None, float | None]:
-        """When the newest and the oldest event were recorded, in seconds since 1970."""
-        log = self._context.log
-        if log.head <= log.floor:
-            return None, None
-        newest = await recorded_behind(log, advance(log.head, -1))
-        return newest, await recorded_behind(log, log.floor)
-
-    def _log(self, newest_at: float | None, oldest_at: float | None) -> LogHealth:
-        log, settings = self._context.log, self._context.settings
-        return LogHealth(
-            store="postgresql" if settings.on_postgres else "sqlite",
-            takes_events=log.degraded_reason is None, events=distance(log.floor, log.head),
-            head=format_cursor(log.epoch, log.head), newest_at=_moment(newest_at),
-            oldest_at=_moment(oldest_at), retention_age=settings.store.retention_age or None,
-            retention_bytes=settings.store.retention_bytes or None,
-        )  # fmt: skip
-
-
-def _moment(seconds: float | None) -> str | None:
-    return None if seconds is None else format_time(seconds)
-
 
 def _silent(process: Process) -> GatewayAnswer:
     return GatewayAnswer.silent(process.name, process.replica, process.worker)
-
-
-def _about_destinations(destinations: Sequence[DestinationNumbers]) -> list[Fault]:
-    found: list[Fault] = []
-    for one in destinations:
-        if (code := _STOPPED.get(one.state)) is not None:
-            error = one.status.last_error
-            why = f": {error.kind} {error.status or ''}".rstrip() if error else ""
-            found.append(
-                Fault(
-                    code, f"{one.name} is {one.state}{why}", about=one.name,
-                    since=one.status.failing_since,
-                )
-            )  # fmt: skip
-    return found
-
-
-def _shown(one: DestinationNumbers) -> DestinationHealth:
-    error: Any = one.status.last_error
-    return DestinationHealth(
-        name=one.name, state=one.state, lag_events=one.lag.events,
-        lag_seconds=round(one.lag.seconds, 3),
-        failing_since=_moment(one.status.failing_since or None),
-        last_error=error and FailedAttempt(
-            at=error.at, kind=error.kind, status=error.status, message=error.message
-        ),
-    )  # fmt: skip

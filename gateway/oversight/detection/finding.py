@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from gateway.access.keys.change import Change, key_urn, other_change
+from gateway.access.keys.operator import Operator
 from gateway.clock import Moment, format_time
 from gateway.event import Severity
 from gateway.json_members import about
@@ -146,8 +147,8 @@ def new_finding(signal: Signal, key_id: str, address: str = "") -> Finding:
     )
 
 
-def mark_change(finding: Finding, at: float) -> Change:
-    """Change record of the mark of a finding."""
+def mark_change(finding: Finding, at: float, operator: Operator | None = None) -> Change:
+    """Change record of the mark of a finding, by an operator if one made it."""
     about = [key_urn(finding.key)] if finding.key else []
     data: dict[str, Any] = {"finding": finding.id, "signal": finding.signal}
     if finding.key:
@@ -163,6 +164,7 @@ def mark_change(finding: Finding, at: float) -> Change:
         at=at,
         reason=finding.reason,
         data=data,
+        operator=operator,
     )
 
 

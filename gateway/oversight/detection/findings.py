@@ -12,6 +12,7 @@ import msgspec
 from gateway.access.keys.change import key_urn
 from gateway.access.keys.key_lookup import KeyLookup
 from gateway.access.keys.key_store import Notes, NotesOfKeys, UnrecordedChanges
+from gateway.access.keys.operator import Actor, actor_name, operator_of
 from gateway.access.keys.rotation_chain import key_and_predecessors
 from gateway.clock import Clock, format_time
 from gateway.errors import GatewayError
@@ -37,19 +38,78 @@ class FindingStore(NotesOfKeys, UnrecordedChanges, Protocol):
     """Store of findings, which records changes of their marks."""
 
 
-class Findings:
-    """Findings that all processes share; each event about them is written once."""
+class StoredFindings:
+    """Findings that all processes share, and the marks of people, which are recorded."""
+
+    def __init__(self, store: FindingStore, clock: Clock, keys: KeyLookup | None = None) -> None:
+        self._store = store
+        self._clock = clock
+        # From memory, if possible, so that a flood of refused requests costs no look-ups.
+        self._keys = keys or store
+
+    async def all(self) -> list[Finding]:
+        """All findings, newest first."""
+        return await stored_findings(self._store)
+
+    async def get(self, finding_id: str) -> Finding | None:
+        """The finding with that id."""
+        document = await self._store.note(KIND, finding_id)
+        return _decoded(finding_id, document)
+
+    async def mark(
+        self, finding_id: str, *, expected: bool, by: Actor, reason: str = ""
+    ) -> Finding | None:
+        """Mark a finding expected, which silences its signal for its key; or undo that."""
+        state: Literal["open", "expected"] = "expected" if expected else "open"
+        name = actor_name(by)
+
+        def marked(known: Finding | None) -> Finding | None:
+            if known is None:
+                return None
+            return msgspec.structs.replace(known, state=state, reason=reason, by=name)
+
+        finding = marked(await self.get(finding_id))
+        if finding is None:
+            return None
+        # Before the change, so that no signal is silenced unrecorded.
+        await self._store.record_later(mark_change(finding, self._clock.now(), operator_of(by)))
+        finding = await self._update(finding_id, marked)
+        if finding is not None:
+            note = _ENCODE({"by": name, "reason": reason, "finding": finding_id})
+            # Predecessors may have silenced it, too.
+            names = [finding.silence] if expected else await self._silences(finding)
+            await self._store.update_notes(
+                SILENCES, dict.fromkeys(names, lambda _: note if expected else None)
+            )
+        return finding
+
+    async def _silences(self, finding: Finding) -> list[str]:
+        """Names of the notes that silence it: those of predecessors count, too."""
+        line = await key_and_predecessors(self._keys, finding.key) if finding.key else [""]
+        other = finding.address or finding.operator
+        return [silence(finding.signal, key_id, other) for key_id in line]
+
+    async def _update(self, finding_id: str, change: Changing) -> Finding | None:
+        made: list[Finding | None] = []
+
+        def noting(document: bytes | None) -> bytes | None:
+            made.append(change(_decoded(finding_id, document)))
+            return None if made[-1] is None else _ENCODE(made[-1])
+
+        await self._store.update_notes(KIND, {finding_id: noting})
+        return made[-1]
+
+
+class Findings(StoredFindings):
+    """Findings of the detector of this process; each event about them is written once."""
 
     def __init__(
         self, store: FindingStore, writer: Appender, clock: Clock, keys: KeyLookup | None = None
     ) -> None:
+        super().__init__(store, clock, keys)
         # Signals since the start by name, for metrics.
         self.found: Counter[str] = Counter()
-        self._store = store
         self._writer = writer
-        self._clock = clock
-        # From memory, if possible, so that a flood of refused requests costs no look-ups.
-        self._keys = keys or store
         self._unreported: dict[str, Finding] = {}
 
     async def add(self, signal: Signal, key_id: str, address: str = "") -> Finding | None:
@@ -83,41 +143,6 @@ class Findings:
             elif self._unreported.get(finding.id) is finding:
                 del self._unreported[finding.id]
 
-    async def all(self) -> list[Finding]:
-        """All findings, newest first."""
-        return await stored_findings(self._store)
-
-    async def get(self, finding_id: str) -> Finding | None:
-        """The finding with that id."""
-        document = await self._store.note(KIND, finding_id)
-        return _decoded(finding_id, document)
-
-    async def mark(
-        self, finding_id: str, *, expected: bool, by: str, reason: str = ""
-    ) -> Finding | None:
-        """Mark a finding expected, which silences its signal for its key; or undo that."""
-        state: Literal["open", "expected"] = "expected" if expected else "open"
-
-        def marked(known: Finding | None) -> Finding | None:
-            if known is None:
-                return None
-            return msgspec.structs.replace(known, state=state, reason=reason, by=by)
-
-        finding = marked(await self.get(finding_id))
-        if finding is None:
-            return None
-        # Before the change, so that no signal is silenced unrecorded.
-        await self._store.record_later(mark_change(finding, self._clock.now()))
-        finding = await self._update(finding_id, marked)
-        if finding is not None:
-            note = _ENCODE({"by": by, "reason": reason, "finding": finding_id})
-            # Predecessors may have silenced it, too.
-            names = [finding.silence] if expected else await self._silences(finding)
-            await self._store.update_notes(
-                SILENCES, dict.fromkeys(names, lambda _: note if expected else None)
-            )
-        return finding
-
     async def begin(self) -> None:
         """Take up findings that the process before this one did not report."""
         for finding in await self.all():
@@ -141,22 +166,6 @@ class Findings:
             if await self._store.note(SILENCES, name) is not None:
                 return True
         return False
-
-    async def _silences(self, finding: Finding) -> list[str]:
-        """Names of the notes that silence it: those of predecessors count, too."""
-        line = await key_and_predecessors(self._keys, finding.key) if finding.key else [""]
-        other = finding.address or finding.operator
-        return [silence(finding.signal, key_id, other) for key_id in line]
-
-    async def _update(self, finding_id: str, change: Changing) -> Finding | None:
-        made: list[Finding | None] = []
-
-        def noting(document: bytes | None) -> bytes | None:
-            made.append(change(_decoded(finding_id, document)))
-            return None if made[-1] is None else _ENCODE(made[-1])
-
-        await self._store.update_notes(KIND, {finding_id: noting})
-        return made[-1]
 
 
 async def stored_findings(store: Notes) -> list[Finding]:

@@ -27,6 +27,8 @@ TOKEN = re.compile(r"alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
 TOOK = re.compile(
     r'(?<=\bin )\d+(?= ms)|(?<="took_ms": )\d+|(?<="seconds": )[\d.]+|(?<="revision": )\d+'
 )
+# The record of the looks before is read, too.
+LOOKED = re.compile(r'(?<="looked_at": )\d+|\d+(?= events were looked at)')
 MAKER = re.compile(r'(?<="created_by": )"[^"]*"')
 CURSOR = re.compile(r"[0-9a-z]{10}-\d{20}")
 
@@ -101,6 +103,7 @@ def alike(text: str, *names: str) -> str:
     # Only a gateway that runs knows how it delivers to a destination.
     text = re.sub(r', "(replica|confirmation)": "[^"]*"', "", text)
     text = re.sub(r"\b[0-9A-Za-z]{12}\b(?=[,\" ])", "<id>", TOKEN.sub("<token>", text))
+    text = LOOKED.sub("<n>", text)
     return MAKER.sub("<maker>", CURSOR.sub("<cursor>", TOOK.sub("<n>", MOMENT.sub("<time>", text))))
 
 

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from gateway.cli import tail
+from gateway.cli.base.terminal import width
 from gateway.cli.main import main
 from gateway.client.protocol import reading
 from tests.support.exports import ROOT
@@ -268,6 +269,7 @@ def test_a_terminal_sees_colours_but_none_from_an_event(
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
     hostile = event(1, outcome="denied", reason="\x1b[5m[red]markup[/red] :smile: https://x")
     assert run(StreamServer(stream(hostile, COMPLETE)))[0] == 0
     shown = terminal.getvalue()
@@ -275,6 +277,17 @@ def test_a_terminal_sees_colours_but_none_from_an_event(
     assert "\x1b[5m" not in shown
     assert "(\\u001b[5m[red]markup[/red] :smile: https://x)" in shown
     assert shown.count("\n") == 1
+
+
+def test_an_event_takes_one_line_of_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "60")
+    assert run(StreamServer(stream(event(1, reason="\u6f22" * 100), COMPLETE)))[0] == 0
+    [line] = terminal.getvalue().splitlines()
+    assert width(line) <= 60
+    assert line.rstrip().endswith("\u2026")
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from gateway.cli.base.terminal import fitted, say_table, width
 from gateway.cli.main import cli
 
 # Clears the screen, a title, a row of its own, C1's CSI, an overwritten line, a turned direction.
@@ -69,3 +70,20 @@ def test_json_keeps_what_was_written(data: Path) -> None:
     printed = run(data, "keys", "list", "--json")
     assert not OBEYED.search(printed)
     assert json.loads(printed)["keys"][0]["name"] == HOSTILE
+
+
+def test_text_is_cut_to_the_columns_that_it_takes() -> None:
+    assert fitted("abc", 3) == "abc"
+    assert fitted("abcd", 3) == "ab\u2026"
+    # Two columns each; a combining mark takes none.
+    assert fitted("\u6f22\u5b57", 3) == "\u6f22\u2026"
+    assert fitted("e\u0301a", 2) == "e\u0301a"
+
+
+def test_a_table_has_no_control_characters_and_lines_up(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    say_table(("NAME", "N"), [("a\x1b[2J\n", 1), ("\u6f22", 22)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "a\\u001b[2J\\u000a  1"
+    assert {width(line[: line.rindex("  ") + 2]) for line in lines} == {width(lines[1]) - 1}
