@@ -257,7 +257,8 @@ class _Rows:
         unknown = [one.name for one in verdict.not_known]
         all_unknown = bool(unknown) and len(unknown) == len(grants)
         return KeyRow(
-            kind="key", id=key.id, name=key.name, owner=key.owner, purpose=key.purpose,
+            kind="key" if key.person is None else "person", id=key.id, name=key.name,
+            owner=key.owner, purpose=key.purpose,
             state=key.state(self._now), roles=list(key.roles), made_at=format_time(key.created_at),
             made_by=self._named(key.created_by), ends_at=format_time(_ended_at(key)),
             managed_by=key.managed_by,

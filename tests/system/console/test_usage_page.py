@@ -89,3 +89,38 @@ async def test_an_unknown_key_is_a_failure_with_its_code(
     async with console(key, "#/usage?key=AAAAAAAAAAAA", refusals=True) as page:
         await page.sees("unknown_key")
         await page.accessible("usage-failed")
+
+
+async def test_usage_over_all_keys_and_owners_is_a_table_that_leads_to_each_key(
+    gateway: GatewayProcess, console: OpenConsole
+) -> None:
+    used(gateway)
+    async with console(gateway.make_key(LOOKS), "#/usage") as page:
+        await page.fill("Whose", "key")
+        await page.sees("collector")
+        await page.sees("Week before")
+        await page.accessible("usage-all")
+        await page.fill("Most first", "bytes")
+        await page.fill("Whose", "owner")
+        await page.sees("soc")
+        await page.sees_no("collector")
+        await page.fill("Whose", "key")
+        await page.click("collector", "link")
+        await page.sees("of 24 steps with any use")
+
+
+async def test_the_limit_of_a_day_is_a_line_of_the_chart_where_it_is_near(
+    gateway: GatewayProcess, console: OpenConsole
+) -> None:
+    both = {**READS, "actions": ["pull", "ingest", "usage.read"]}
+    wanted = {"name": "near", "purpose": "t", "owner": "o", "grants": [both]}
+    for limit, said in (
+        (20, "20 a day: the level dashed line."),
+        (1000, "1,000 a day, far above."),
+    ):
+        body = {**wanted, "limits": {"events_per_day": limit}}
+        _, made = gateway.ask("POST", "/v1/keys", gateway.first_key, body)
+        gateway.post([{"category": "auth", "action": "user.login"}] * 3, made["key"])
+        gateway.ask("GET", "/v1/events?from=start&limit=3", made["key"])
+        async with console(made["key"], "#/usage?window=30d&step=1d&of=events") as page:
+            await page.sees(f"Your limit is {said}")

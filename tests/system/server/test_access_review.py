@@ -19,6 +19,8 @@ from click.testing import CliRunner
 from gateway_client import event, key_id
 from gateways import Gateway
 
+from gateway.access.keys.operator import Person
+from gateway.access.people import take_person
 from gateway.cli.main import cli
 from gateway.oversight.detection.signals import Signal
 from tests.support.machine_time import becomes
@@ -245,6 +247,16 @@ async def test_a_row_says_what_a_key_may_do_what_it_did_and_what_it_did_not(
     assert found["review"]["asked_by"] == key_id(asked)
     assert "complies" not in json.dumps(found)
     assert all(one["supports"].startswith("supports: ") for one in found["controls"])
+
+
+async def test_people_who_have_signed_in_have_rows_like_keys(gateway: Gateway, asked: str) -> None:
+    now = gateway.context.clock.now()
+    ann = Person(issuer="https://idp", subject="7", name="ann@example.org", signed_in_at=now)
+    person = await take_person(gateway.context.key_store, ann, ("auditor",))
+    rows = json.loads(await review(gateway, asked, "json", owner="ann@example.org"))["keys"]
+    assert [(one["kind"], one["id"], one["roles"]) for one in rows] == [
+        ("person", person.id, ["auditor"])
+    ]
 
 
 async def test_changes_and_looks_are_those_of_the_records(gateway: Gateway, asked: str) -> None:

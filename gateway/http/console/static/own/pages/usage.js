@@ -1,4 +1,4 @@
-// Usage: how much a key was used, beside the week before, and what its limits leave.
+// Usage: how much one key or all were used, beside the week before, and what limits leave.
 import { useMemo } from "preact/hooks";
 import { html } from "dom";
 import { get } from "api/http";
@@ -8,7 +8,7 @@ import { may, useMe } from "state/me";
 import { Chart } from "parts/chart";
 import { Choice, SettledField } from "parts/fields";
 import { Heading } from "parts/layout";
-import { Empty, Loaded } from "parts/states";
+import { Empty, Loaded, Partial } from "parts/states";
 import { Table } from "parts/table";
 import { bytes, count, dated, span } from "parts/time";
 
@@ -27,6 +27,10 @@ const WINDOWS = {
 const STEPS = { "1m": 60, "5m": 300, "15m": 900, "1h": HOUR, "6h": 6 * HOUR, "1d": 86400, "7d": WEEK };
 const COUNTERS = [["requests", "Requests"], ["events", "Events"], ["bytes", "Bytes"], ["denials", "Denials"],
   ["streams", "Streams opened"]];
+const BY = [["", "one key"], ["key", "all keys"], ["owner", "all owners"]];
+const MOST_ROWS = 200;
+// A limit that is so much higher is said, and would leave nothing of the line of what was used.
+const FAR_HIGHER = 10;
 const USE = `curl -H "Authorization: Bearer $KEY" ${location.origin}/v1/events`;
 
 // Rows of the window, and those of the week before where they are kept in this step.
@@ -47,18 +51,44 @@ export function Usage({ query }) {
   const { steps } = WINDOWS[window];
   const step = steps.includes(query.get("step")) ? query.get("step") : steps[0];
   const counter = COUNTERS.some(([name]) => name === query.get("of")) ? query.get("of") : "requests";
-  const key = query.get("key") || me.id;
-  const wanted = { key: query.get("key") || "", window, step, of: counter };
+  const by = BY.some(([name]) => name === query.get("by")) ? query.get("by") : "";
+  const wanted = { by, key: query.get("key") || "", window, step, of: counter };
   const set = (changes) => replace(link("usage", { ...wanted, ...changes }));
-  const loaded = useLoad(
-    (options) => rowsOf({ key, window, step }, options), [key, window, step], { seconds: EVERY_SECONDS },
-  );
   return html`<${Heading}>Usage<//>
     <${Conditions} wanted=${wanted} set=${set} />
-    <${Loaded} from=${loaded}>${({ rows, before }) => html`
+    ${by ? html`<${OfAll} wanted=${wanted} />` : html`<${OfKey} id=${wanted.key || me.id} wanted=${wanted} />`}`;
+}
+
+function OfKey({ id, wanted }) {
+  const me = useMe();
+  const { window, step, of: counter } = wanted;
+  const loaded = useLoad(
+    (options) => rowsOf({ key: id, window, step }, options), [id, window, step], { seconds: EVERY_SECONDS },
+  );
+  const limit = id === me.id && step === "1d" ? me.limits?.[`${counter}-day`]?.limit || 0 : 0;
+  return html`<${Loaded} from=${loaded}>${({ rows, before }) => html`
       <${Totals} rows=${rows} before=${before} />
-      <${Shown} rows=${rows} before=${before} counter=${counter} window=${window} />`}<//>
-    ${key === me.id ? html`<${Limits} />` : null}`;
+      <${Shown} rows=${rows} before=${before} counter=${counter} window=${window} limit=${limit} />`}<//>
+    ${id === me.id ? html`<${Limits} />` : null}`;
+}
+
+// All keys, or their owners, those with most first.
+function OfAll({ wanted: { by, window, of: counter } }) {
+  const asked = { by, window, order: counter, limit: MOST_ROWS };
+  const loaded = useLoad((options) => get("/v1/usage", asked, options), [by, window, counter], { seconds: EVERY_SECONDS });
+  const columns = [
+    { label: by === "key" ? "Key" : "Owner", cell: (row) => (by === "key" ? row.name : row.owner) || "nobody" },
+    ...(by === "key" ? [{ label: "Owner", cell: ({ owner }) => owner || "nobody" }] : []),
+    ...COUNTERS.map(([name, label]) => ({ label, number: true, cell: ({ now }) => told(name, now[name]) })),
+    { label: "Week before", number: true,
+      cell: ({ week_before: before }) => (before ? told(counter, before[counter]) : "not kept") },
+  ];
+  const href = by === "key" ? ({ key }) => link("usage", { key, window, of: counter }) : undefined;
+  return html`<${Loaded} from=${loaded}>${({ rows, others, total, total_week_before: before }) => (rows.length
+    ? html`<${Totals} rows=${[total]} before=${before && [before]} />
+      ${others ? html`<${Partial}>The ${count(rows.length)} with most are shown; ${count(others)} others were used, too.<//>` : null}
+      <${Table} caption="Usage over keys" rows=${rows} keyOf=${(row) => row.key || row.owner} columns=${columns} href=${href} />`
+    : html`<${Empty} command=${USE}>No key was used in ${WINDOWS[window].label}. This is a use:<//>`)}<//>`;
 }
 
 function Conditions({ wanted, set }) {
@@ -68,15 +98,16 @@ function Conditions({ wanted, set }) {
   );
   return html`<form class="selection" role="search" aria-label="Which usage"
     onSubmit=${(event) => event.preventDefault()}>
-    <${SettledField} label="Key" placeholder=${`yours, ${me.id}`} data-search="1" value=${wanted.key}
-      onValue=${(key) => set({ key })} list="usage-keys" autocomplete="off" />
+    <${Choice} label="Whose" value=${wanted.by} onValue=${(by) => set({ by })} options=${BY} />
+    ${wanted.by ? null : html`<${SettledField} label="Key" placeholder=${`yours, ${me.id}`} data-search="1" value=${wanted.key}
+      onValue=${(key) => set({ key })} list="usage-keys" autocomplete="off" />`}
     <datalist id="usage-keys">${(names.value || []).map(({ id, name, owner }) =>
       html`<option value=${id}>${name}, ${owner}</option>`)}</datalist>
     <${Choice} label="Range" value=${wanted.window} onValue=${(window) => set({ window, step: "" })}
       options=${Object.entries(WINDOWS).map(([name, { label }]) => [name, label])} />
-    <${Choice} label="Step" value=${wanted.step} options=${WINDOWS[wanted.window].steps}
-      onValue=${(step) => set({ step })} />
-    <${Choice} label="Chart" value=${wanted.of} options=${COUNTERS} onValue=${(of) => set({ of })} />
+    ${wanted.by ? null : html`<${Choice} label="Step" value=${wanted.step} options=${WINDOWS[wanted.window].steps}
+      onValue=${(step) => set({ step })} />`}
+    <${Choice} label=${wanted.by ? "Most first" : "Chart"} value=${wanted.of} options=${COUNTERS} onValue=${(of) => set({ of })} />
   </form>`;
 }
 
@@ -89,7 +120,7 @@ function Totals({ rows, before }) {
       ? html`<span class="quiet"> week before ${told(name, sum(before, name))}</span>` : null}</dd></div>`)}</dl>`;
 }
 
-function Shown({ rows, before, counter, window }) {
+function Shown({ rows, before, counter, window, limit }) {
   const times = useMemo(() => rows.map(({ start }) => Date.parse(start) / 1000), [rows]);
   const [, label] = COUNTERS.find(([name]) => name === counter);
   const used = rows.filter((row) => COUNTERS.some(([name]) => row[name]));
@@ -98,9 +129,12 @@ function Shown({ rows, before, counter, window }) {
   }
   const lines = [{ label, values: rows.map((row) => row[counter]) }];
   if (before) lines.push({ label: "week before", values: before.map((row) => row[counter]), dashed: true });
+  const near = limit && Math.max(...rows.map((row) => row[counter])) * FAR_HIGHER >= limit;
+  if (near) lines.push({ label: "limit", values: rows.map(() => limit), dashed: true });
   return html`<${Chart} times=${times} lines=${lines} told=${(number) => told(counter, number)}
       label=${`${label} in ${WINDOWS[window].label}: ${told(counter, sum(rows, counter))} in all; the table has the numbers`} />
     ${before ? html`<p class="quiet">Dashed: the week before.</p>` : null}
+    ${limit ? html`<p class="quiet">Your limit is ${told(counter, limit)} a day${near ? ": the level dashed line" : ", far above"}.</p>` : null}
     <p class="quiet" role="status">${count(used.length)} of ${count(rows.length)} steps with any use, newest first</p>
     <${Table} caption="Usage" columns=${COLUMNS} rows=${[...used].reverse()} keyOf=${({ start }) => start} />`;
 }
