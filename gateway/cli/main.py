@@ -2,6 +2,7 @@
 
 Exit codes: 0 done; 1 failed, or a part was refused; 2 wrong usage or input;
 3 a key was refused; 4 no such thing; 5 unreachable, in use or overloaded;
+6 a plan has changes; 7 it cannot be decided;
 70 an internal failure; 130 interrupted.
 """
 
@@ -28,6 +29,11 @@ _COMMANDS = {
         "gateway.cli.review.command",
         "review",
         "Report who may see what, and who looked.",
+    ),
+    "apply": (
+        "gateway.cli.applying.command",
+        "apply_command",
+        "Make roles, keys and destinations what files declare.",
     ),
     "pepper": ("gateway.cli.pepper", "pepper", "Rotate the secret of the key digests."),
     "pseudonyms": (
@@ -75,6 +81,7 @@ Examples:
 \b
 Exit codes: 0 done, 1 failed or a part was refused, 2 wrong usage or input,
 3 the key was refused, 4 no such thing, 5 unreachable, in use or overloaded,
+6 a plan has changes, 7 it cannot be decided,
 70 internal failure, 130 interrupted.
 """
 

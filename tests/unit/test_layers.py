@@ -222,9 +222,11 @@ ALLOWED = {
     "cli/administration": (
         "settings scheduling access/credentials access/grants access/keys access/usage "
         "access/policy access/administration log oversight/access_log oversight/detection "
-        "oversight/review oversight/report fleet delivery/connect delivery delivery/running health "
+        "oversight/review oversight/report fleet delivery/connect delivery declarations "
+        "delivery/running health "
         "adapters/files http/review runtime cli/base cli/client"
     ),
+    "cli/applying": "declarations cli/base cli/client cli/administration",
     "cli/review": "cli/base cli/administration",
     "cli/keys": (
         "settings access/grants access/keys oversight/access_log cli/base cli/administration"

@@ -13,20 +13,28 @@ from gateway.cli.base.operator import this_operator
 from gateway.cli.base.stores import log_to_read
 
 if TYPE_CHECKING:
+    from gateway.access.administration.caller import CommandLine
+    from gateway.access.credentials.pepper import Pepper
+    from gateway.access.keys.key_store import KeysAndRoles
     from gateway.cli.administration.ports import Members
     from gateway.delivery.administration import DestinationAdministration
     from gateway.delivery.running.outlets import Outlets
     from gateway.log.ports import Log
     from gateway.settings.declarations import Settings
+    from gateway.trusted_clock import TrustedClock
 T = TypeVar("T")
 
 
-class _Desk(NamedTuple):
+class DestinationDesk(NamedTuple):
     """What the commands work with."""
 
     admin: DestinationAdministration
     outlets: Outlets
     log: Log
+    caller: CommandLine
+    keys: KeysAndRoles
+    clock: TrustedClock
+    pepper: Callable[[], Awaitable[Pepper]]
 
 
 class DestinationsInFolder:
@@ -36,25 +44,25 @@ class DestinationsInFolder:
         self._settings = settings
 
     def create(self, body: Members, reason: str) -> Members:
-        async def work(desk: _Desk) -> Members:
+        async def work(desk: DestinationDesk) -> Members:
             return _members(await desk.admin.shown(await desk.admin.create(body)))
 
         return self._changed(work, reason)
 
     def all(self) -> list[Members]:
-        async def work(desk: _Desk) -> list[Members]:
+        async def work(desk: DestinationDesk) -> list[Members]:
             return [_members(await desk.admin.shown(one)) for one in await desk.admin.all()]
 
         return self._looked(work)
 
     def show(self, name: str) -> Members:
-        async def work(desk: _Desk) -> Members:
+        async def work(desk: DestinationDesk) -> Members:
             return _members(await desk.admin.shown(await desk.admin.named(name)))
 
         return self._looked(work)
 
     def test(self, name: str) -> Members:
-        async def work(desk: _Desk) -> Members:
+        async def work(desk: DestinationDesk) -> Members:
             destination = await desk.admin.named(name)
             return _members(await desk.outlets.test(destination, desk.log))
 
@@ -94,25 +102,30 @@ class DestinationsInFolder:
     def delete(self, name: str, reason: str) -> None:
         self._changed(lambda desk: desk.admin.delete(name), reason)
 
-    def _looked(self, work: Callable[[_Desk], Awaitable[T]]) -> T:
+    def _looked(self, work: Callable[[DestinationDesk], Awaitable[T]]) -> T:
         """Result of work that is recorded as a look at keys."""
         return self._at_desk(work, "", change=False)
 
-    def _changed(self, work: Callable[[_Desk], Awaitable[T]], reason: str = "") -> T:
+    def _changed(self, work: Callable[[DestinationDesk], Awaitable[T]], reason: str = "") -> T:
         return self._at_desk(work, reason, change=True)
 
-    def _at_desk(self, work: Callable[[_Desk], Awaitable[T]], reason: str, *, change: bool) -> T:
+    def _at_desk(
+        self, work: Callable[[DestinationDesk], Awaitable[T]], reason: str, *, change: bool
+    ) -> T:
         async def worked() -> T:
-            async with _desk(self._settings, change, reason) as desk:
+            async with destination_desk(self._settings, change, reason) as desk:
                 return await work(desk)
 
         return run(worked())
 
 
 @asynccontextmanager
-async def _desk(settings: Settings, change: bool, reason: str) -> AsyncIterator[_Desk]:
+async def destination_desk(
+    settings: Settings, change: bool, reason: str, *, make: bool = False
+) -> AsyncIterator[DestinationDesk]:
+    """Stores of a folder, and the administration of destinations on them; `make` and `change` as
+    for `key_store`."""
     from gateway.access.administration.caller import CommandLine
-    from gateway.access.credentials.pepper import Pepper
     from gateway.adapters.files.agreement import agree_on_pepper
     from gateway.adapters.files.folder import DataFolder
     from gateway.delivery.administration import DestinationAdministration, Stores
@@ -123,7 +136,7 @@ async def _desk(settings: Settings, change: bool, reason: str) -> AsyncIterator[
     from gateway.runtime.stores import open_consumers, open_destinations
 
     async with AsyncExitStack() as stack:
-        keys, clock = await stack.enter_async_context(key_store(settings, change=change))
+        keys, clock = await stack.enter_async_context(key_store(settings, make=make, change=change))
         log = await stack.enter_async_context(log_to_read(settings))
         consumers = await open_consumers(settings)
         stack.push_async_callback(consumers.close)
@@ -139,11 +152,12 @@ async def _desk(settings: Settings, change: bool, reason: str) -> AsyncIterator[
         async def pepper() -> Pepper:
             return (await agree_on_pepper(peppers, keys, clock.now())).current
 
+        caller = CommandLine(this_operator(reason))
         admin = DestinationAdministration(
-            CommandLine(this_operator(reason)), Stores(store, consumers, keys, log), clock, pepper,
+            caller, Stores(store, consumers, keys, log), clock, pepper,
             outlets.check_type,
         )  # fmt: skip
-        yield _Desk(admin, outlets, log)
+        yield DestinationDesk(admin, outlets, log, caller, keys, clock, pepper)
 
 
 def _members(answer: Any) -> Members:

@@ -152,3 +152,15 @@ class HealthCommands(Protocol):
     def status(self) -> Members:
         """What `GET /v1/status` answers; of a folder what is known without its processes, with
         `delivery` null unless it is certainly down."""
+
+
+class DeclarationCommands(Protocol):
+    """Declared sets of roles, keys and destinations, as `gateway.declarations` reads them."""
+
+    def plan(self, body: Members, *, prune: bool) -> Members:
+        """What applying the set would change."""
+
+    def apply(self, body: Members, *, prune: bool, expect: str, reason: str) -> Members:
+        """Apply the set if its plan has the digest `expect`: keys and roles in one change, then
+        destinations. The answer has the secrets of keys that were made, which nothing shows
+        again."""

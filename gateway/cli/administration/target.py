@@ -15,6 +15,7 @@ from gateway.cli.base.options import config_path_option, data_option
 if TYPE_CHECKING:
     from gateway.cli.administration.ports import (
         AccessReviews,
+        DeclarationCommands,
         DestinationCommands,
         FindingCommands,
         HealthCommands,
@@ -53,6 +54,9 @@ class CommandTarget(Protocol):
 
     @property
     def health(self) -> HealthCommands: ...
+
+    @property
+    def declarations(self) -> DeclarationCommands: ...
 
 
 class FolderTarget:
@@ -106,6 +110,12 @@ class FolderTarget:
 
         return HealthOfFolder(self.settings)
 
+    @property
+    def declarations(self) -> DeclarationCommands:
+        from gateway.cli.administration.folder_declarations import DeclarationsInFolder
+
+        return DeclarationsInFolder(self.settings)
+
 
 class GatewayTarget:
     """A running gateway."""
@@ -154,6 +164,12 @@ class GatewayTarget:
         from gateway.cli.administration.http_operation import HealthOverHttp
 
         return HealthOverHttp(self.calls)
+
+    @property
+    def declarations(self) -> DeclarationCommands:
+        from gateway.cli.administration.http_declarations import DeclarationsOverHttp
+
+        return DeclarationsOverHttp(self.calls)
 
 
 def target_options(command: _Command) -> _Command:

@@ -93,6 +93,11 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
+def say_strongly(line: str) -> None:
+    """Print a line that stands out on a terminal."""
+    click.echo(click.style(printable(line), bold=True))
+
+
 def say_json(value: object, indent: int | None = None) -> None:
     import msgspec
 

@@ -1,0 +1,1 @@
+"""`audit-gateway apply`: files of declarations, and where secrets are put."""
