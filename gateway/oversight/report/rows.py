@@ -177,7 +177,7 @@ def _cell(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        value = "; ".join(value)
+        value = (" " if all(one.endswith(".") for one in value) else "; ").join(value)
     return visible(str(value)) or _CELL_NONE
 
 

@@ -21,10 +21,11 @@ _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;"
     "color:#111;background:#fff}"
     "table{border-collapse:collapse;width:100%}td,th{border:1px solid #999;padding:.2rem .5rem;"
-    "text-align:left;vertical-align:top;overflow-wrap:anywhere}"
+    "text-align:left;vertical-align:top}td{overflow-wrap:anywhere;min-width:5rem}"
     "dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.2rem 1rem;"
     "margin:0 0 1rem;padding:.5rem;border:1px solid #999;break-inside:avoid}"
     "dl div{overflow-wrap:anywhere}dt{font-weight:600;font-size:.85em}dd{margin:0}"
+    ".wide{grid-column:1/-1}"
     "@media print{body{font-size:9px;max-width:none;margin:0}@page{margin:12mm}"
     "thead{display:table-header-group}tr{break-inside:avoid}}"
 )
@@ -36,6 +37,8 @@ CONTENT_SECURITY_POLICY = (
 )
 # Sections of rows with many members, which are written one below the other.
 _UPRIGHT = ("review", "keys")
+# Members of theirs that take a line for themselves.
+_SENTENCES, _WIDE = ("scope", "not_shown", "rows_sha256", "says"), ' class="wide"'
 
 
 def to_markdown(review: AccessReview) -> Iterator[str]:
@@ -79,10 +82,11 @@ def _html_rows(section: Section) -> Iterator[str]:
         yield "<p>None.</p>\n"
     elif section.name in _UPRIGHT:
         for row in section.rows:
-            pairs = zip(section.labels, cells(row), strict=True)
+            triples = zip(section.names, section.labels, cells(row), strict=True)
             inner = "".join(
-                f"<div><dt>{html_text(name)}</dt><dd>{html_text(text)}</dd></div>\n"
-                for name, text in pairs
+                f"<div{_WIDE if name in _SENTENCES else ''}>"
+                f"<dt>{html_text(label)}</dt><dd>{html_text(text)}</dd></div>\n"
+                for name, label, text in triples
             )
             yield f"<dl>\n{inner}</dl>\n"
     else:
