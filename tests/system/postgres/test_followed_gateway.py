@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import aiohttp
 import asyncpg
@@ -155,11 +156,23 @@ async def test_rows_that_psql_inserts_are_on_a_stream_and_none_of_them_wedges_it
         await table.execute("ALTER TABLE audit RENAME TO elsewhere")
         said = await text_of(gateway.url + "/readyz", "is not followed")
         assert said.startswith("ready\npublic.audit is not followed: ")
+        assert await reasons(gateway) == ["followed_away"]
         await text_of(gateway.url + "/metrics", "audit_gateway_followed_away 1.0\n")
         await table.execute("ALTER TABLE elsewhere RENAME TO audit")
         await table.execute("INSERT INTO audit (verb) VALUES ('again')")
         assert (await Stream(gateway, key).events(8))[-1]["action"] == "again"
         assert await text_of(gateway.url + "/readyz", "ready\n") == "ready\n"
+
+
+async def reasons(gateway: GatewayProcess) -> list[str]:
+    """Codes of what is wrong, as `/readyz` tells them."""
+
+    def asked() -> list[str]:
+        request = Request(f"{gateway.url}/readyz", headers={"Accept": "application/json"})
+        with urlopen(request) as answer:
+            return [one["code"] for one in json.load(answer)["reasons"]]
+
+    return await asyncio.to_thread(asked)
 
 
 async def test_an_id_that_is_not_unique_is_warned_of_and_its_rows_are_counted(
@@ -196,6 +209,7 @@ async def test_a_table_that_is_only_read_tells_what_its_rows_wait_for(
         words = f"for the transaction of process {pid}\n"
         said = await text_of(gateway.url + "/readyz", words)
         assert said.startswith("ready\nrows of public.audit have been waiting for ")
+        assert await reasons(gateway) == ["followed_waiting"]
         figures = await text_of(
             gateway.url + "/metrics",
             f"audit_gateway_followed_blocking_pid {floatToGoString(pid)}\n",

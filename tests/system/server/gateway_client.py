@@ -154,6 +154,11 @@ class GatewayClient:
         """How many streams the gateway says are open."""
         return await self.metric("streams")
 
+    async def reasons(self) -> set[str]:
+        """Codes of what is wrong with this process, as `/readyz` tells them."""
+        answer = await self.get("/readyz", key=None, headers={"Accept": "application/json"})
+        return {one["code"] for one in answer.json()["reasons"]}
+
     async def metric(self, name: str) -> int:
         return int((await self.metrics())[name])
 

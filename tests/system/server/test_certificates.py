@@ -94,6 +94,7 @@ async def test_a_pair_replaced_half_replaced_and_broken_ends_no_stream_and_fails
     await delivered(3)
     assert "refused (key_mismatch)" in (await gateway.get("/readyz", key=None)).body.decode()
     assert (await gateway.get("/readyz", key=None)).status == 200
+    assert "certificate_refused" in await gateway.reasons()
     pair.key.write_text(third[1])
     await visitor.sees(der(third[0]))
     assert [*certificates.warnings()] == []

@@ -109,6 +109,7 @@ async def test_a_position_that_retention_comes_near_to_is_a_finding_of_the_key(
     assert found["data"]["destination"] == "siem"
     assert found["data"]["events"] >= 1
     assert found["data"]["seconds"] >= 0.85 * 36_000
+    assert "position_at_risk" in await gateway.reasons()
 
 
 async def test_refused_events_are_a_finding_and_a_record_that_sums_them_up(

@@ -48,6 +48,7 @@ async def test_limits_go_on_in_each_process_and_it_is_counted_and_alarmed(
     await gateway.get("/v1/events", key=key)
     assert await gateway.metric("redis_up") == 1
     await goes_down(gateway, redis)
+    assert await gateway.reasons() == {"redis_away"}
     # A busy machine may let some more through in the meantime.
     statuses = [(await gateway.get("/v1/events", key=key)).status]
     while statuses[-1] == 200 and len(statuses) < 50:
@@ -65,6 +66,7 @@ async def test_limits_go_on_in_each_process_and_it_is_counted_and_alarmed(
     assert len(alarms) == 1
 
     await comes_back(gateway, redis)
+    assert await gateway.reasons() == set()
     assert await gateway.metric("redis_up") == 1
     # What was given meanwhile is known to Redis again.
     with pytest.raises(Refused):

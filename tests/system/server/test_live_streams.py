@@ -198,6 +198,7 @@ async def test_one_that_takes_nothing_is_behind_and_stalls(start: Start) -> None
     await becomes(lambda: listed(gateway, operator, state="stalled"), len)
     behind, level = await listed(gateway, operator)
     assert (behind["transport"], behind["state"]) == ("ndjson", "stalled")
+    assert "peers_stalled" in await gateway.reasons()
     assert behind["unsent_bytes"] > 0
     # The gateway's own records, which come in between, are events of the log, too.
     assert behind["lag_events"] >= 100 - behind["sent_events"] > 0

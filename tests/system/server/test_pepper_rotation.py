@@ -64,6 +64,7 @@ async def test_a_foreign_pepper_in_the_place_of_the_right_one_refuses_no_right_k
     current = gateway.context.keyring.peppers.current.id
     said = (await gateway.get("/readyz", key=None)).body.decode()
     assert f"living keys need the pepper {current}, which is no longer" in said
+    assert await gateway.reasons() == {"pepper_missing"}
     await gateway.send(event(id="1"))
     assert (await stream.event())["id"] == "1"
     file.path.write_bytes(right)

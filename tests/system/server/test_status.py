@@ -7,21 +7,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
+from failing import Broken, Started, ends
 from gateway_client import event
 from gateways import Gateway, ShiftedClock, Start
+from test_destination_reports import AdvancedClock
 from test_destinations import TRANSIENT as BUSY
 from test_destinations import make
 
-from gateway.access.limits.ports import Health
-from gateway.delivery.health import Status
-from gateway.delivery.running.meter import DestinationNumbers
-from gateway.errors import InternalFailure, Unavailable
+from gateway.errors import Unavailable
 from gateway.fleet.health import REASONS
-from gateway.log.lag import LogLag
-from gateway.streaming.consumers.row import ConsumerKey
-from gateway.trusted_clock import WaitingStep
-from tests.support.machine_time import eventually, patience
+from tests.support.machine_time import becomes, eventually, patience
 from tests.support.scripted_outlet import Receiver
 
 MEMBERS = [
@@ -86,44 +83,19 @@ async def test_findings_that_are_open_are_counted(gateway: Gateway, operator: st
     assert (await status(gateway, operator))["findings"] == {"open": 2}
 
 
-async def test_each_reason_is_brought_about_by_its_fault(
+async def test_reasons_that_need_hours_or_a_bug_decide_as_they_are_declared(
     gateway: Gateway, operator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but those that others of these tests, and `tests/unit/streaming/test_canary.py`, bring
-    about with real parts."""
+    """Their faults are set here. All others are brought about by real ones, in tests of the parts
+    that have them (`Gateway.reasons`), below, and in `tests/unit/streaming/test_canary.py`."""
     context = gateway.context
-    away = Unavailable("the store is away", code="store_gone")
-    certificates = SimpleNamespace(
-        expires=0.0,
-        warnings=lambda: [("certificate_refused", "refused"), ("certificate_expiring", "soon")],
-    )
-    waits = SimpleNamespace(pid=7, seconds=90.0)
-    table = SimpleNamespace(name="t", degraded_reason=None, waits=waits, rows=0, marked=0)
+    certificates = SimpleNamespace(expires=0.0, warnings=lambda: [("certificate_expiring", "soon")])
     faults: dict[str, tuple[Any, str, Any]] = {
-        "internal_error": (context.tasks, "failure", InternalFailure("a task failed")),
         "streams_overdue": (context.hub, "overdue", lambda: 2),
         "not_ready": (context, "ready", False),
-        "peers_stalled": (context.hub.totals, "stalled", 3),
-        "loop_late": (context.loop_delay, "longest", lambda now: 6.5),
         "record_waiting": (type(context.access_log), "waiting", 5000),
-        "position_at_risk": (context.consumer_watch, "at_risk", {ConsumerKey("k", "c")}),
-        "certificate_refused": (context, "certificates", certificates),
         "certificate_expiring": (context, "certificates", certificates),
-        "followed_waiting": (context, "followed", table),
-        "followed_away": (
-            context, "followed",
-            SimpleNamespace(name="t", degraded_reason=away, waits=None, rows=0, marked=0),
-        ),
-        "redis_away": (
-            context, "shared",
-            SimpleNamespace(
-                health=lambda: Health(up=False), usage=context.shared.usage,
-            ),
-        ),
-        "clock_stepped": (context.clock, "waiting", WaitingStep(90.0)),
-        "plain_text": (type(context.settings.server), "is_readable_on_the_way", True),
-        "pepper_missing": (context.missing_peppers, "lines", lambda: ["pepper p is gone"]),
-    }  # fmt: skip
+    }
     for code, (owner, name, value) in faults.items():
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, value, raising=False)
@@ -133,6 +105,37 @@ async def test_each_reason_is_brought_about_by_its_fault(
         reason = next(one for one in found["reasons"] if one["code"] == code)
         assert reason["advice"] == REASONS[code].advice
     assert codes(await status(gateway, operator)) == []
+
+
+async def test_a_wall_clock_that_was_set_is_told_of(start: Start, shifted: ShiftedClock) -> None:
+    gateway = await start(shifted)
+    shifted.step = 90.0
+    await becomes(gateway.reasons, lambda found: found == {"clock_stepped"})
+
+
+async def test_an_address_for_others_without_tls_is_told_of(start: Start) -> None:
+    gateway = await start(server={"port": 0, "host": "0.0.0.0"})
+    assert await gateway.reasons() == {"plain_text"}
+
+
+async def test_an_event_loop_that_was_held_up_is_told_of(start: Start) -> None:
+    clock = AdvancedClock()
+    gateway = await start(clock)
+    # There is a connection, so its delay is measured.
+    assert await gateway.reasons() == set()
+    clock.shift = 6.0
+    await becomes(gateway.reasons, lambda found: "loop_late" in found)
+
+
+async def test_a_task_that_was_given_up_is_told_of_until_the_process_ends(
+    tmp_path: Path, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, started = Broken(monkeypatch), Started(tmp_path, session)
+    async with started as gateway:
+        broken.always("consumer_watch")
+        await ends(started, "consumer_watch")
+        found = await gateway.context.health.status()
+        assert (found.delivery, found.reasons[0].code) == ("stalled", "internal_error")
 
 
 async def test_a_canary_that_is_behind_means_that_delivery_is_stalled(
@@ -243,21 +246,20 @@ async def test_destinations_that_fail_or_were_disabled_are_reasons_of_their_own(
     assert siem["last_error"]["status"] == 503
 
 
-async def test_a_disabled_destination_is_told_of(
-    gateway: Gateway, operator: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = DestinationNumbers("siem", "disabled", LogLag(3, 1.5), Status())
+async def test_a_disabled_destination_is_told_of(gateway: Gateway, operator: str) -> None:
+    receiver = Receiver()
+    gateway.context.deliveries.parts.outlets.types = {"scripted": receiver.outlet_type()}
+    key = await gateway.reader_key()
+    await make(gateway, key, name="siem")
+    await gateway.revoke(key)
 
-    async def numbers() -> list[DestinationNumbers]:
-        return [one]
+    async def disabled() -> dict[str, Any]:
+        return await status(gateway, operator)
 
-    monkeypatch.setattr(gateway.context.deliveries, "numbers", numbers)
-    found = await status(gateway, operator)
+    found = await becomes(disabled, lambda one: one["destinations"][0]["state"] == "disabled")
     assert codes(found) == ["destination_disabled"]
-    assert found["destinations"][0] == {
-        "name": "siem", "state": "disabled", "lag_events": 3, "lag_seconds": 1.5,
-        "failing_since": None, "last_error": None,
-    }  # fmt: skip
+    [shown] = found["destinations"]
+    assert (shown["name"], shown["failing_since"], shown["last_error"]) == ("siem", None, None)
 
 
 async def test_readyz_has_the_reasons_as_lines_and_as_json(
