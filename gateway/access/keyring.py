@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from math import inf
 from typing import NamedTuple
 
 from gateway.access.credentials.pepper import Peppers
@@ -31,10 +32,11 @@ from gateway.access.policy.decision import (
 from gateway.access.policy.oracle import oracle_tenant
 from gateway.access.verified_tokens import VerifiedTokens
 from gateway.clock import Clock
-from gateway.errors import GatewayError
+from gateway.errors import Conflict, GatewayError
 
 _MOST_CACHED = 100_000
 _REHASH_AGAIN_SECONDS = 10.0
+_CONFIRM_AGAIN_SECONDS = 0.5
 _LOGGER = logging.getLogger(__name__)
 _PREDEFINED = {role.name: role.grants for role in BUILTIN.values()}
 
@@ -87,6 +89,8 @@ class Keyring:
         self._dummy = digest(self._current.secret, "")
         self._rehashing: set[str] = set()
         self._rehash_from = 0.0
+        # When the next use of a successor may confirm it.
+        self._confirm_from = -inf
 
     def recall(self, token: str) -> Key | None:
         """Key of a token that was verified before, unless the key or the peppers have changed
@@ -132,6 +136,8 @@ class Keyring:
         if key is not None and (pepper := self._pepper_of.get(key.pepper)):
             if pepper.replaced:
                 await self._rehash(key, token)
+            elif key.confirm_by is not None:
+                await self._confirm(key)
             else:
                 self._verified.add(token, key)
         return key
@@ -352,6 +358,23 @@ class Keyring:
             _LOGGER.warning("key %s stays with its former pepper: %s", key.id, error.detail)
         finally:
             self._rehashing.discard(key.id)
+
+    async def _confirm(self, key: Key) -> None:
+        """Confirm a held rotation by the first use of the successor."""
+        now = self._clock.now()
+        if key.state(now) != "active" or self._clock.monotonic() < self._confirm_from:
+            return
+        self._confirm_from = self._clock.monotonic() + _CONFIRM_AGAIN_SECONDS
+        try:
+            await self._store.change_many(
+                lambda keys: lifecycle.confirm(keys, key.id, now, key.id),
+                among=[key.id, key.predecessor],
+            )
+        except Conflict:
+            # Revoked meanwhile, as the next refresh tells.
+            return
+        except GatewayError as error:
+            _LOGGER.warning("key %s is not confirmed yet: %s", key.id, error.detail)
 
     def _remember(self, key: Key) -> None:
         if key.id in self._keys:

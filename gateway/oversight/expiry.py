@@ -1,4 +1,4 @@
-"""Expiry of keys, and the warnings before it. Pure."""
+"""Expiry of keys, the warnings before it, and when they are to be rotated. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from gateway.access.keys.key import Key
 from gateway.access.keys.lifecycle import IDLE_WHEN_REPLACED
 from gateway.oversight.detection.usage_profile import UsageProfile
 
+ROTATION_DUE = "key.rotation_due"
+
 
 class Notice(msgspec.Struct, frozen=True, order=True):
-    """Notice of a key's expiry, due at a time (seconds since 1970). `id` is that of its event."""
+    """Notice of a key's expiry, or that it is to be rotated, due at a time (seconds since 1970).
+    `id` is that of its event."""
 
     at: float
     id: str
@@ -39,6 +42,14 @@ def notices(key: Key, warnings: Iterable[int]) -> list[Notice]:
             event_id = f"{name}-expiring-{int(ends_at)}-{seconds}"
             found.append(Notice(at, event_id, key.id, "key.expiring", ends_at))
     return sorted(found)
+
+
+def rotation_notice(key: Key) -> Notice | None:
+    """Notice that a key is to be rotated; None without a schedule, and once it was or has ended."""
+    at = key.rotate_by
+    if key.unreadable or at is None or at >= key.expires_at:
+        return None
+    return Notice(at, f"key-{key.id}-rotation-due-{int(at)}", key.id, ROTATION_DUE, key.ends_at)
 
 
 def may_end_early(key: Key, profile: UsageProfile, successor: UsageProfile, now: float) -> bool:

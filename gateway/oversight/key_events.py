@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 from typing import Protocol
 
@@ -28,7 +29,13 @@ from gateway.ingest.gateway_event import ACCESS, DELIVERY, KEYS, new_gateway_eve
 from gateway.oversight.access_log.access_log import Appender
 from gateway.oversight.detection.operator_profile import Command
 from gateway.oversight.detection.profile_store import ProfileStore
-from gateway.oversight.expiry import Notice, may_end_early, notices
+from gateway.oversight.expiry import (
+    ROTATION_DUE,
+    Notice,
+    may_end_early,
+    notices,
+    rotation_notice,
+)
 from gateway.scheduling.loop_work import Stretch
 from gateway.streaming.live.hub import Hub
 
@@ -42,6 +49,7 @@ _AT_ONCE = 100
 _TOLD_LATE_SECONDS = 30 * 86400
 _SEVERITY = {
     "key.revoked": 2, "key.suspended": 2, "key.throttled": 2, "key.expiring": 2,
+    "key.rotation_due": 2, "key.rotation_failed": 2,
     "finding.expected": 2, "pepper.forgotten": 2,
 }  # fmt: skip
 _LOGGER = logging.getLogger(__name__)
@@ -73,6 +81,11 @@ class KeyEvents:
         self._changed = True
         self._recorded_at = clock.monotonic()
         self._draining: dict[str, Key] = {}
+        # Successors that wait to be confirmed.
+        self._held: dict[str, Key] = {}
+        # When which key is to be rotated, and the notice of that which was written for a key.
+        self._rotations: dict[str, Notice] = {}
+        self._told: dict[str, str] = {}
         self._draining_at = clock.monotonic()
         # When which key has a notice due; earlier ones are written.
         self._due: list[tuple[float, str]] = []
@@ -111,10 +124,12 @@ class KeyEvents:
             except GatewayError:
                 self._changed = True
                 raise
+            await self._write_rotations(self._clock.now())
         await self._write_due(self._clock.now())
         if self._clock.monotonic() - self._draining_at >= _DRAINING_SECONDS:
             self._draining_at = self._clock.monotonic()
             await self._end_replaced()
+            await self._give_up_held()
 
     async def record_changes(self) -> None:
         """Write the changes that are not in the log yet."""
@@ -164,6 +179,16 @@ class KeyEvents:
             self._draining[key.id] = key
         else:
             self._draining.pop(key.id, None)
+        if key.confirm_by is not None and key.revoked_at is None:
+            self._held[key.id] = key
+        else:
+            self._held.pop(key.id, None)
+        rotation = rotation_notice(key)
+        if rotation is None:
+            self._rotations.pop(key.id, None)
+            self._told.pop(key.id, None)
+        elif self._told.get(key.id) != rotation.id:
+            self._rotations[key.id] = rotation
         self._schedule(key)
 
     def _schedule(self, key: Key) -> None:
@@ -209,6 +234,25 @@ class KeyEvents:
             ]
             await self._writer.append(drafts)
 
+    async def _write_rotations(self, now: float) -> None:
+        """Write that keys are to be rotated, also those whose schedule was given them late. An
+        event that is in the log already is not written again."""
+        due = [one for one in self._rotations.values() if one.at <= now]
+        await self._write(due)
+        for notice in due:
+            self._told[notice.key_id] = notice.id
+            self._rotations.pop(notice.key_id, None)
+
+    async def _give_up_held(self) -> None:
+        """Revoke successors that were not confirmed in time; their predecessors work on."""
+        now = self._clock.now()
+        for key in list(self._held.values()):
+            if key.confirm_by is not None and now >= key.confirm_by:
+                del self._held[key.id]
+                await self._store.change_many(
+                    partial(_giving_up, key.id, now), among=[key.id, key.predecessor]
+                )
+
     def _warn_streams(self, key_id: str, notice: Notice) -> None:
         if notice.action != "key.expiring":
             return
@@ -233,6 +277,10 @@ def _ending(now: float) -> lifecycle.Changing:
         return lifecycle.end_draining(key, now) if key.state(now) == "draining" else key
 
     return ended
+
+
+def _giving_up(key_id: str, now: float, keys: list[Key]) -> list[Key]:
+    return lifecycle.give_up(keys, key_id, now, lifecycle.NOT_CONFIRMED, "gateway")
 
 
 def _event_of_change(change: Change, person: Person | None) -> Draft:
@@ -276,5 +324,6 @@ def _event_of_notice(notice: Notice, key: Key) -> Draft:
             "name": key.name,
             "owner": key.owner,
             "expires_at": format_time(notice.ends_at),
+            **({"rotate_by": format_time(notice.at)} if notice.action == ROTATION_DUE else {}),
         },
     )

@@ -211,6 +211,29 @@ async def test_changes_are_told_once_in_their_order(keys: KeyStore) -> None:
     assert await keys.changed_since(later) == (later, [])
 
 
+async def test_some_keys_are_changed_together_or_not_at_all(keys: KeyStore) -> None:
+    for name in ("a", "b", "c"):
+        await keys.create(key(name))
+    seen: list[str] = []
+
+    def rename(found: list[Key]) -> list[Key]:
+        seen.extend(sorted(one.id for one in found))
+        return [msgspec.structs.replace(one, name=f"new {one.id}") for one in found]
+
+    changed = await keys.change_many(rename, among=["b", "a", "unknown"])
+    assert seen == ["a", "b"]
+    assert {one.id: one.name for one in changed} == {"a": "new a", "b": "new b"}
+    assert {one.name for one in await keys.all()} == {"new a", "new b", "Größe"}
+    revision = await keys.newest_revision()
+
+    def refuse(found: list[Key]) -> list[Key]:
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        await keys.change_many(refuse, among=["a", "b"])
+    assert await keys.newest_revision() == revision
+
+
 async def test_a_change_and_the_key_it_makes_are_one(keys: KeyStore) -> None:
     await keys.create(key("a"))
 

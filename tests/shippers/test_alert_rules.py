@@ -52,6 +52,7 @@ HEALTHY = {
         series("findings_open", f"0x{STEPS}", f'signal="{name}"')
         for name in ("position_at_risk", "probing")
     ],
+    "rotation": [series("keys_rotation_due", f"0x{STEPS}")],
     "expiring": [
         series("keys_expiring", f"0x{STEPS}", 'within="7d"'),
         series("keys_expiring", f"3x{STEPS}", 'within="30d"'),
@@ -90,6 +91,7 @@ FAULTS: dict[str, dict[str, list[str]]] = {
         "findings": [series("findings_open", f"1x{STEPS}", 'signal="position_at_risk"')]
     },
     "KeysExpiring": {"expiring": [series("keys_expiring", f"2x{STEPS}", 'within="7d"')]},
+    "RotationDue": {"rotation": [series("keys_rotation_due", f"1x{STEPS}")]},
     "FindingsOpen": {"findings": [series("findings_open", f"1x{STEPS}", 'signal="probing"')]},
     "DenialsHigh": {
         "refusals": [series("refusals_total", f"0+90x{STEPS}", 'reason="invalid_key"')]

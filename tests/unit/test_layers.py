@@ -229,7 +229,8 @@ ALLOWED = {
     "cli/applying": "declarations cli/base cli/client cli/administration",
     "cli/review": "cli/base cli/administration",
     "cli/keys": (
-        "settings access/grants access/keys oversight/access_log cli/base cli/administration"
+        "settings access/credentials access/grants access/keys oversight/access_log cli/base "
+        "cli/administration"
     ),
     "cli/operation": "cli/base cli/administration",
     "cli": (

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.keys.changes import rotate
 from gateway.clock import parse_duration
 from gateway.errors import InvalidSetting
 from gateway.settings.declarations import Settings
 
+ROTATION = Path(__file__).parents[2] / "deploy" / "audit-gateway-rotate@.service"
 UNIT = Path(__file__).parents[2] / "deploy" / "audit-gateway.service"
 PROGRAM = "/usr/local/bin/audit-gateway"
 DATA = "/var/lib/audit-gateway"
@@ -95,6 +97,19 @@ def test_the_service_runs_without_privileges(service: dict[str, list[str]]) -> N
     assert service["RestrictAddressFamilies"] == ["AF_INET AF_INET6 AF_UNIX"]
     assert service["SystemCallFilter"] == ["@system-service", "~@privileged"]
     assert {key for key, value in service.items() if value == ["yes"]} >= SWITCHES
+
+
+def test_the_timer_of_rotations_runs_the_program_before_an_hour_is_over() -> None:
+    timer = parsed(ROTATION.with_suffix(".timer").read_text(encoding="utf-8"))
+    assert timer["Timer"]["OnCalendar"] == ["*:0/15"]
+    assert timer["Install"]["WantedBy"] == ["timers.target"]
+    rotation = parsed(ROTATION.read_text(encoding="utf-8"))["Service"]
+    assert rotation["Type"] == ["oneshot"]
+    [command] = rotation["ExecStart"]
+    words = command.split()
+    assert words[:4] == [PROGRAM, "keys", "rotate", "${KEY_ID}"]
+    options = {name for one in rotate.params for name in one.opts}
+    assert {one for one in words if one.startswith("--")} <= options
 
 
 def test_systemd_knows_every_line_of_the_unit(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import structs
 
 from gateway.access.administration.answers import IssuedKey, Revocation
+from gateway.access.administration.attempts import MOST_ATTEMPTS, decided_anew
 from gateway.access.administration.caller import Caller
 from gateway.access.administration.key_patch import KeyCheck, KeyPatchBody, patched, widens
 from gateway.access.administration.role_lookup import combined_grants, unknown_role
@@ -36,13 +37,11 @@ from gateway.errors import ChangedMeanwhile, Conflict, Forbidden
 from gateway.scheduling.loop_work import Slices
 from gateway.tracing.spans import within
 
-Decided = TypeVar("Decided")
 # Where a key stands in an order, before its id.
 Place = tuple[Any, str]
 KeyPlace = Callable[[Key], Place | None]
 # Memory for each key while they are sorted.
 _PLACE_BYTES = 160
-_MOST_ATTEMPTS = 5
 
 
 def by_age(key: Key) -> Place:
@@ -103,23 +102,24 @@ class Administration:
         await self._store.create(key)
         return IssuedKey(await self._stored(key.id), token, cut)
 
-    async def rotate(self, key_id: str, overlap: object = None) -> IssuedKey:
+    async def rotate(self, key_id: str, overlap: object = None, *, hold: bool = False) -> IssuedKey:
         """Issue a successor with the same rights; the key itself drains for the overlap, by default
-        that of its schedule."""
+        that of its schedule. With `hold` it does from when the successor is confirmed."""
         if overlap is not None:
             lifecycle.check_overlap(overlap, self._terms.max_overlap)
         with within("key.rotate"):
-            return await _decided_anew(lambda: self._rotate(key_id, overlap))
+            return await decided_anew(lambda: self._rotate(key_id, overlap, hold))
 
-    async def _rotate(self, key_id: str, overlap: object) -> IssuedKey:
+    async def _rotate(self, key_id: str, overlap: object, hold: bool) -> IssuedKey:
         key, by = await known_key(self._store, key_id), self._caller.by
+        await self._refuse_held(key)
         if overlap is None:
             overlap = DEFAULT_OVERLAP if key.rotate is None else key.rotate.overlap
         seconds = lifecycle.check_overlap(overlap, self._terms.max_overlap)
         roles = await self._check_delegation(key, await self.all_roles())
         old, successor, token = lifecycle.rotate(
             key, self._clock.now(), overlap=seconds, max_life=self._terms.max_life,
-            pepper=await self.pepper(), by=by,
+            pepper=await self.pepper(), by=by, hold=hold,
         )  # fmt: skip
         successor = msgspec.structs.replace(
             successor, created_by=actor_name(by), created_by_name=self._caller.person
@@ -130,12 +130,35 @@ class Administration:
         await self._store.change(key_id, lifecycle.unless_changed(key, old), create=successor)
         return IssuedKey(await self._stored(successor.id), token, cut)
 
+    async def _refuse_held(self, key: Key) -> None:
+        """Raise if a rotation of the key waits to be confirmed."""
+        pending = key.pending_successor
+        after = await self._store.get(pending) if pending else None
+        lifecycle.refuse_waiting(key if after is None else after, self._clock.now())
+
+    async def confirm(self, key_id: str) -> Key:
+        """Confirm that the secret of a successor is where it is used, by its id or that of its
+        predecessor; the predecessor drains. Return the successor."""
+        named = await known_key(self._store, key_id)
+        key = await known_key(self._store, named.pending_successor or named.id)
+        if key.confirm_by is None and not key.predecessor:
+            raise Conflict(f"no rotation of the key {key.id} is held", code="not_held")
+        return await self._decide_held(
+            key, lambda keys, now: lifecycle.confirm(keys, key.id, now, self._caller.by)
+        )
+
+    async def _decide_held(self, key: Key, decide: Callable[[list[Key], float], list[Key]]) -> Key:
+        await self._caller.recheck()
+        now, among = self._clock.now(), [key.id, key.predecessor]
+        await self._store.change_many(lambda keys: decide(keys, now), among=among)
+        return await self._stored(key.id)
+
     async def change(
         self, key_id: str, patch: KeyPatchBody, check: KeyCheck = lambda key: None
     ) -> Key:
         """Change members of a key by a merge patch, if `check` lets its state pass. The caller must
         be able to issue the key as it is then, unless it may do no more than before."""
-        return await _decided_anew(lambda: self._changed(key_id, patch, check))
+        return await decided_anew(lambda: self._changed(key_id, patch, check))
 
     async def _changed(self, key_id: str, patch: KeyPatchBody, check: KeyCheck) -> Key:
         key, now = await known_key(self._store, key_id), self._clock.now()
@@ -175,7 +198,7 @@ class Administration:
 
     async def resume(self, key_id: str) -> Key:
         """End a suspension; the caller must be able to issue the key."""
-        return await _decided_anew(lambda: self._resume(key_id))
+        return await decided_anew(lambda: self._resume(key_id))
 
     async def _resume(self, key_id: str) -> Key:
         key = await known_key(self._store, key_id)
@@ -194,7 +217,11 @@ class Administration:
                 lambda keys: revoke_with_descendants(keys, key_id, now, checked, by)
             )
             descendants = tuple(one.id for one in others)
-        else:
+        elif lifecycle.waits(key := await known_key(self._store, key_id), now):
+            key = await self._decide_held(
+                key, lambda keys, now: lifecycle.give_up(keys, key_id, now, checked, by)
+            )
+        if not with_descendants and key.revoked_at is None:
             key = await self._change(key_id, lambda key: lifecycle.revoke(key, now, checked, by))
         living = await self._living_descendants(key_id)
         return Revocation(key, self._clock.now(), descendants, tuple(living))
@@ -241,7 +268,7 @@ class Administration:
     async def _check_delegation(self, key: Key, roles: dict[str, Role]) -> dict[str, Role]:
         """Raise if the caller may not delegate what the key may do. Return the roles that were
         compared, which did not change meanwhile."""
-        for _ in range(_MOST_ATTEMPTS):
+        for _ in range(MOST_ATTEMPTS):
             await self._caller.check_delegation(key, roles)
             before, roles = roles, await self.all_roles()
             if roles == before:
@@ -366,14 +393,3 @@ class Administration:
         if having is None:
             raise unknown_role(name)
         return having
-
-
-async def _decided_anew(decide: Callable[[], Awaitable[Decided]]) -> Decided:
-    """Result of a change that is decided by a key as it is: again, if the gateway itself has moved
-    the key to another pepper meanwhile, or somebody has changed it otherwise."""
-    for _ in range(_MOST_ATTEMPTS - 1):
-        try:
-            return await decide()
-        except ChangedMeanwhile:
-            continue
-    return await decide()

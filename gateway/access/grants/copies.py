@@ -35,6 +35,7 @@ OWN_COPIES: Copies = {
     "data.claimed": _KEY_IDS,
     "data.predecessor": _KEY_IDS,
     "data.successor": _KEY_IDS,
+    "data.pending_successor": _KEY_IDS,
     "data.keys": _KEY_IDS,
     "data.created_by": ("actor.id", "actor.key_id", *_KEY_IDS),
     "data.operator": ("actor.id",),

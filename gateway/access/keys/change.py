@@ -48,7 +48,12 @@ def key_change(key: Key, before: Key | None = None) -> Change:
     return Change(
         id=f"key-{key.id}-{key.revision}",
         action=f"key.{key.change}",
-        about=tuple(map(key_urn, filter(None, (key.id, key.successor, key.predecessor)))),
+        about=tuple(
+            map(
+                key_urn,
+                filter(None, (key.id, key.successor, key.predecessor, key.pending_successor)),
+            )
+        ),
         name=key.name,
         by=key.changed_by,
         at=key.changed_at or key.created_at,
@@ -178,6 +183,8 @@ def _key_data(key: Key) -> dict[str, Any]:
         data["roles"] = list(key.roles)
     if key.change == "role_removed":
         data["roles"] = list(key.roles)
+    if key.change == "rotation_held":
+        data["pending_successor"] = key.pending_successor
     if key.change in ("rotated", "drained"):
         data["successor"] = key.successor
         data["drains_until"] = format_time(key.ends_at)

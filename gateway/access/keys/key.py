@@ -47,6 +47,12 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     successor: str = ""
     drains_until: float | None = None
     predecessor: str = ""
+    # While a rotation is held: the successor that waits to be confirmed; and of the successor,
+    # until when it waits, and the overlap (seconds) that begins then. One that was revoked keeps
+    # both.
+    pending_successor: str = ""
+    confirm_by: float | None = None
+    held_overlap: int = 0
     # Domain of its pseudonyms; "" is that of its own lineage.
     pseudonym_domain: str = ""
     # How often it is to be rotated; its successors inherit that.
@@ -138,6 +144,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             throttled_until=_moment(self.throttled_until), unreadable=self.unreadable,
             drains_until=_moment(self.drains_until), created_by=self.created_by,
             successor=self.successor, predecessor=self.predecessor,
+            pending_successor=self.pending_successor, confirm_by=_moment(self.confirm_by),
             pseudonym_domain=self.shared_domain,
             reviewed_at=_moment(self.reviewed_at), reviewed_by=self.reviewed_by,
             break_glass=self.break_glass,
@@ -186,6 +193,8 @@ class KeyAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     drains_until: Annotated[Moment, about("After a rotation: when it stops working.")] = ""
     successor: str = ""
     predecessor: str = ""
+    pending_successor: Annotated[str, about("A successor that waits to be confirmed.")] = ""
+    confirm_by: Annotated[Moment, about("Of a successor: until when it waits for that.")] = ""
     pseudonym_domain: Annotated[str, PSEUDONYM_DOMAIN] = ""
     created_by: Annotated[str, about("The id of the key that made it, or `cli:` and a user.")] = ""
     created_by_name: Annotated[str, about("The person who made it, if its maker is one.")] = ""

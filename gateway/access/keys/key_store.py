@@ -87,9 +87,14 @@ class StoredKeys(Protocol):
         None if the key does not exist. If `change` raises, nothing changes.
         """
 
-    async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
-        """Replace several keys in one change: `change` is passed all keys, and returns those that
-        differ. If it raises, nothing changes."""
+    async def change_many(
+        self,
+        change: Callable[[list[Key]], Sequence[Key]],
+        *,
+        among: Sequence[str] | None = None,
+    ) -> list[Key]:
+        """Replace several keys in one change: `change` is passed all keys, or those with the ids
+        `among`, and returns those that differ. If it raises, nothing changes."""
 
     async def newest_revision(self) -> int:
         """Revision of the newest change to a key; 0 if there never was one."""

@@ -2,6 +2,7 @@
 
     active -> suspended -> active      suspend, resume (or its end)
     active -> draining -> expired      rotate: the successor takes over within the overlap
+    active -> active                   rotate and hold: until the successor is confirmed, or revoked
     any    -> revoked                  revoke; for good
 
 Each changed key says what the change was and who made it.
@@ -17,13 +18,16 @@ from gateway.access.credentials.pepper import pepper_id
 from gateway.access.credentials.token import digest, new_token
 from gateway.access.keys.key import Key
 from gateway.access.keys.operator import Actor, Person, actor_name, operator_of
-from gateway.clock import parse_duration
+from gateway.clock import format_time, parse_duration
 from gateway.errors import ChangedMeanwhile, Conflict, Forbidden, InvalidRequest
 from gateway.sanitize import clean
 
 Changing = Callable[[Key], Key]
 
 MAX_REASON = 256
+# How long a held rotation waits for its confirmation.
+CONFIRM_SECONDS = 3600
+NOT_CONFIRMED = "not confirmed in time"
 # A predecessor whose successor is in use ends once it was idle for so long (seconds).
 IDLE_WHEN_REPLACED = 900
 # What nobody changes of a person but the identity provider.
@@ -110,22 +114,26 @@ def edit(key: Key, after: Key, now: float, by: Actor = "") -> Key:
 
 
 def rotate(
-    key: Key, now: float, *, overlap: int, max_life: int, pepper: bytes, by: Actor = ""
+    key: Key,
+    now: float,
+    *,
+    overlap: int,
+    max_life: int,
+    pepper: bytes,
+    by: Actor = "",
+    hold: bool = False,
 ) -> tuple[Key, Key, str]:
     """`(predecessor, successor, token)` of a rotation.
 
     The successor has the same rights, and lives as long as the key was issued for, at most
-    `max_life` seconds. The predecessor drains for `overlap` seconds at most.
+    `max_life` seconds. The predecessor drains for `overlap` seconds at most; with `hold` only
+    from when the successor is confirmed.
     """
     if key.state(now) != "active":
         raise Conflict(
             f"key {key.id} is {key.state(now)}; only an active key is rotated", code="not_active"
         )
-    if key.person is not None:
-        raise Conflict(
-            f"{key.id} is a person, who signs in by the identity provider and has no key to rotate",
-            code="is_person",
-        )
+    _refuse_person(key, "to rotate")
     if key.break_glass:
         raise Conflict(
             f"key {key.id} was made for an emergency and has no successor: make another one by "
@@ -150,14 +158,73 @@ def rotate(
         reviewed_at=None,
         reviewed_by="",
         reviewed_note="",
+        pending_successor="",
+        confirm_by=now + CONFIRM_SECONDS if hold else None,
+        held_overlap=overlap if hold else 0,
         revision=0,
     )
-    predecessor = msgspec.structs.replace(key, successor=key_id, drains_until=now + overlap)
+    predecessor = (
+        msgspec.structs.replace(key, pending_successor=key_id)
+        if hold
+        else msgspec.structs.replace(
+            key, successor=key_id, drains_until=now + overlap, pending_successor=""
+        )
+    )
     return (
-        _changed(predecessor, "rotated", now, by),
+        _changed(predecessor, "rotation_held" if hold else "rotated", now, by),
         _changed(successor, "created", now, by),
         token,
     )
+
+
+def waits(key: Key, now: float) -> bool:
+    """Whether a successor waits to be confirmed."""
+    return key.confirm_by is not None and is_living(key, now)
+
+
+def refuse_waiting(key: Key, now: float) -> None:
+    """Raise for a successor that waits: another rotation would leave it behind."""
+    if waits(key, now):
+        raise Conflict(
+            f"the successor {key.id} waits to be confirmed until "
+            f"{format_time(key.confirm_by or now)}: confirm it, revoke it, or wait",
+            code="rotation_pending",
+        )
+
+
+def confirm(keys: Iterable[Key], key_id: str, now: float, by: Actor = "") -> list[Key]:
+    """The keys of a held rotation once its successor, of that id, is confirmed: the predecessor
+    drains. None if it was confirmed already. Raises `Conflict` if it has ended."""
+    known = {key.id: key for key in keys}
+    successor = known[key_id]
+    _refuse_ended(successor, now, "confirmed")
+    if successor.confirm_by is None:
+        return []
+    confirmed = msgspec.structs.replace(successor, confirm_by=None, held_overlap=0)
+    changed = [_changed(confirmed, "confirmed", now, by)]
+    before = known.get(successor.predecessor)
+    if before is not None and before.pending_successor == key_id and is_living(before, now):
+        drains = msgspec.structs.replace(
+            before, pending_successor="", successor=key_id,
+            drains_until=now + successor.held_overlap,
+        )  # fmt: skip
+        changed.append(_changed(drains, "rotated", now, by))
+    return changed
+
+
+def give_up(keys: Iterable[Key], key_id: str, now: float, reason: str, by: Actor = "") -> list[Key]:
+    """The keys of a held rotation that has failed: its successor, of that id, is revoked, and the
+    predecessor works on. None if it was confirmed, or given up before."""
+    known = {key.id: key for key in keys}
+    successor = known[key_id]
+    if not waits(successor, now):
+        return []
+    changed = [revoke(successor, now, reason, by)]
+    before = known.get(successor.predecessor)
+    if before is not None and before.pending_successor == key_id:
+        kept = msgspec.structs.replace(before, pending_successor="")
+        changed.append(_changed(kept, "rotation_failed", now, by))
+    return changed
 
 
 def rehash(key: Key, was: Key, now: float, *, pepper: bytes, token: str) -> Key:
@@ -228,6 +295,14 @@ def _refuse_ended(key: Key, now: float, what: str) -> None:
     state = key.state(now)
     if state in ("revoked", "expired"):
         raise Conflict(f"key {key.id} is {state} and cannot be {what}", code="key_ended")
+
+
+def _refuse_person(key: Key, what: str) -> None:
+    if key.person is not None:
+        raise Conflict(
+            f"{key.id} is a person, who signs in by the identity provider and has no key {what}",
+            code="is_person",
+        )
 
 
 def is_living(key: Key, now: float) -> bool:

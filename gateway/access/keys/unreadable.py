@@ -26,7 +26,7 @@ _CHANGE = msgspec.json.Decoder(Change)
 _MOST_CHARACTERS = 65536
 _MOMENTS = (
     "created_at", "expires_at", "revoked_at", "suspended_at", "suspended_until", "throttled_until",
-    "drains_until", "changed_at", "reviewed_at",
+    "drains_until", "changed_at", "reviewed_at", "confirm_by",
 )  # fmt: skip
 # The year 10000.
 _END_OF_TIME = 253_402_300_800.0

@@ -37,6 +37,7 @@ _NEWEST = (
 )
 _VERSION = f"{_STANDING} FROM (SELECT version AS newest FROM role_version) AS found"
 _NOTING = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.note', 0))"
+_SOME = "WHERE id = ANY($1::text[])"
 _UNREADABLE = "the keys cannot be read"
 
 
@@ -117,7 +118,7 @@ class PostgresKeys:
             yield part
 
     async def some(self, key_ids: Sequence[str]) -> list[Key]:
-        return await self._select("WHERE id = ANY($1::text[])", list(map(storable, key_ids)))
+        return await self._select(_SOME, list(map(storable, key_ids)))
 
     async def ids(self) -> set[str]:
         async with self._watching.connection(_UNREADABLE) as connection:
@@ -140,9 +141,16 @@ class PostgresKeys:
                 await key_rows.insert(connection, create)
         return changed
 
-    async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
+    async def change_many(
+        self,
+        change: Callable[[list[Key]], Sequence[Key]],
+        *,
+        among: Sequence[str] | None = None,
+    ) -> list[Key]:
+        ids = () if among is None else (list(map(storable, among)),)
         async with self._changing("the keys were not changed") as connection:
-            keys = await self._rows.read(key_rows.key_of, await connection.fetch(key_rows.SELECT))
+            rows = await connection.fetch(f"{key_rows.SELECT} {_SOME if ids else ''}", *ids)
+            keys = await self._rows.read(key_rows.key_of, rows)
             known = {key.id: key for key in keys}
             changed = []
             for key in await self._rows.work(lambda: change(keys)):

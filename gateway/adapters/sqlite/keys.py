@@ -38,6 +38,7 @@ _ENCODER = msgspec.json.Encoder()
 _UNREADABLE = "the keys cannot be read"
 _UNREADABLE_ROLES = "the roles cannot be read"
 _UNREADABLE_NOTES = "the notes cannot be read"
+_SOME = "WHERE id IN (SELECT value FROM json_each(?))"
 _NEXT = "(SELECT COALESCE(MAX(revision), 0) + 1 FROM key)"
 
 
@@ -101,8 +102,7 @@ class SqliteKeys:
             yield part
 
     async def some(self, key_ids: Sequence[str]) -> list[Key]:
-        condition = "WHERE id IN (SELECT value FROM json_each(?))"
-        return await self._select(condition, orjson.dumps(list(key_ids)).decode())
+        return await self._select(_SOME, orjson.dumps(list(key_ids)).decode())
 
     async def _select(self, condition: str, *bound: str | int) -> list[Key]:
         def work(connection: apsw.Connection) -> list[Key]:
@@ -135,10 +135,18 @@ class SqliteKeys:
 
         return await self._changing.use(work, "the key was not changed")
 
-    async def change_many(self, change: Callable[[list[Key]], Sequence[Key]]) -> list[Key]:
+    async def change_many(
+        self,
+        change: Callable[[list[Key]], Sequence[Key]],
+        *,
+        among: Sequence[str] | None = None,
+    ) -> list[Key]:
+        ids = () if among is None else (orjson.dumps(list(among)).decode(),)
+
         def work(connection: apsw.Connection) -> list[Key]:
             with writing(connection):
-                known = {key.id: key for key in key_rows.select(connection, "")}
+                read = key_rows.select(connection, _SOME if ids else "", *ids)
+                known = {key.id: key for key in read}
                 changed = change(list(known.values()))
                 for key in changed:
                     if key is not known[key.id]:

@@ -63,11 +63,17 @@ class KeysInFolder:
         parsed = parse_key_patch(patch)
         return self._change(lambda admin: admin.change(key_id, parsed), reason)
 
-    def rotate(self, key_id: str, overlap: str | None, reason: str) -> Members:
+    def rotate(
+        self, key_id: str, overlap: str | None, reason: str, *, hold: bool = False
+    ) -> Members:
         issued = administer(
-            self._settings, lambda admin: admin.rotate(key_id, overlap), change=True, reason=reason
-        )
+            self._settings, lambda admin: admin.rotate(key_id, overlap, hold=hold), change=True,
+            reason=reason,
+        )  # fmt: skip
         return _members(issued.public())
+
+    def confirm(self, key_id: str, reason: str) -> Members:
+        return self._change(lambda admin: admin.confirm(key_id), reason)
 
     def suspend(self, key_id: str, reason: str) -> Members:
         return self._change(lambda admin: admin.suspend(key_id, reason))

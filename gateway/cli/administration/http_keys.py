@@ -46,11 +46,15 @@ class KeysOverHttp:
             "PATCH", path_of("keys", key_id), patch, reason=reason, headers={"If-Match": "*"}
         )
 
-    def rotate(self, key_id: str, overlap: str | None, reason: str) -> Members:
+    def rotate(
+        self, key_id: str, overlap: str | None, reason: str, *, hold: bool = False
+    ) -> Members:
         path = path_of("keys", key_id, "rotate")
-        return self._calls.send(
-            "POST", path, {} if overlap is None else {"overlap": overlap}, reason=reason
-        )
+        body = {} if overlap is None else {"overlap": overlap}
+        return self._calls.send("POST", path, {**body, "hold": hold}, reason=reason)
+
+    def confirm(self, key_id: str, reason: str) -> Members:
+        return self._calls.send("POST", path_of("keys", key_id, "confirm"), reason=reason)
 
     def suspend(self, key_id: str, reason: str) -> Members:
         return self._calls.send("POST", path_of("keys", key_id, "suspend"), {"reason": reason})

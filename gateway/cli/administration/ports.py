@@ -32,8 +32,14 @@ class KeyAdministration(Protocol):
     def change(self, key_id: str, patch: Members, reason: str) -> Members:
         """Change members of a key by a merge patch, whatever it is by then."""
 
-    def rotate(self, key_id: str, overlap: str | None, reason: str) -> Members:
-        """Make a successor; the answer has its secret, which nothing shows again."""
+    def rotate(
+        self, key_id: str, overlap: str | None, reason: str, *, hold: bool = False
+    ) -> Members:
+        """Make a successor; the answer has its secret, which nothing shows again. With `hold` the
+        overlap begins only once it is confirmed."""
+
+    def confirm(self, key_id: str, reason: str) -> Members:
+        """Confirm that the secret of a successor is where it is used; the old key drains."""
 
     def suspend(self, key_id: str, reason: str) -> Members:
         """Suspend a key until it is resumed."""

@@ -5,6 +5,7 @@ A running gateway applies a change, also to live streams, within a fraction of a
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,29 +21,101 @@ from gateway.cli.base.key_folder import (
 )
 from gateway.cli.base.options import rotation_options
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
+from gateway.cli.keys.placed_rotation import is_due, newest_key, rotate_into
+from gateway.cli.keys.secret_sink import SecretSink, place_of
 
 
 @click.command()
 @key_argument
 @click.option("--overlap", help="How long both keys work.  [default: that of its schedule, or 1h]")
+@click.option("--hold", is_flag=True, help="Let the overlap begin once the new key is confirmed.")
+@click.option("--due", is_flag=True, help="Only if its schedule says so; needs a place.")
+@click.option(
+    "--secret-file", type=click.Path(path_type=Path, dir_okay=False),
+    help="Put the new key into this file, and confirm it.",
+)  # fmt: skip
+@click.option("--secret-mode", default="0600", show_default=True, help="Mode of that file.")
+@click.option(
+    "--secret-command", help="Give the new key to this command on its standard input instead."
+)
 @reason_option
 @target_options
 @json_option
 def rotate(
-    key_id: str, overlap: str | None, reason: str, target: CommandTarget, as_json: bool
+    key_id: str,
+    overlap: str | None,
+    hold: bool,
+    due: bool,
+    secret_file: Path | None,
+    secret_mode: str,
+    secret_command: str | None,
+    reason: str,
+    target: CommandTarget,
+    as_json: bool,
 ) -> None:
     """Replace a key by a new one with the same rights, and print that; it is not shown again.
 
     The old key drains: it goes on for as long as the overlap, or until the new one is in use
     and it has been idle for a while. Its streams stay open until then.
     """
+    place = place_of(secret_file, secret_mode, secret_command)
+    if place is not None:
+        if hold:
+            raise click.UsageError("a secret that is placed is confirmed; leave out --hold")
+        _rotate_into(target, key_id, overlap, place, reason, due=due, as_json=as_json)
+        return
+    if due:
+        raise click.UsageError(
+            "--due is for timers: say by --secret-file or --secret-command where the secret goes"
+        )
     require_output()
-    made = target.keys.rotate(key_id, overlap, reason)
+    made = target.keys.rotate(key_id, overlap, reason, hold=hold)
     with naming_lost(made["id"]):
         if as_json:
             say_json(made)
             return
         say(made["key"], f"(id {made['id']}, expires {made['expires_at']}; not shown again)")
+
+
+def _rotate_into(
+    target: CommandTarget,
+    key_id: str,
+    overlap: str | None,
+    place: SecretSink,
+    reason: str,
+    *,
+    due: bool,
+    as_json: bool,
+) -> None:
+    from gateway.clock import SystemClock
+
+    shown = newest_key(target.keys, key_id)
+    if due and not is_due(shown, SystemClock().now()):
+        by = shown.get("rotate_by", "never")
+        if as_json:
+            say_json({"rotated": []})
+        else:
+            say(f"{shown['id']} is not due: {by}")
+        return
+    done = rotate_into(target.keys, shown, overlap, place, reason)
+    if as_json:
+        say_json({"rotated": [done._asdict()]})
+    else:
+        say(f"{done.key} is rotated: the secret of {done.successor} is in its place")
+
+
+@click.command()
+@key_argument
+@reason_option
+@target_options
+@json_option
+def confirm(key_id: str, reason: str, target: CommandTarget, as_json: bool) -> None:
+    """Confirm that the secret of a successor is where it is used; the old key drains.
+
+    Given is the successor, or the key that it is to replace. Its first use confirms it, too; one
+    that nobody confirms within an hour is revoked.
+    """
+    _say_change(target.keys.confirm(key_id, reason), as_json)
 
 
 @click.command()

@@ -43,8 +43,8 @@ def keys() -> None:
 
 
 for _command in (
-    keys_changes.change, keys_changes.rotate, keys_changes.suspend, keys_changes.resume,
-    keys_changes.revoke,
+    keys_changes.change, keys_changes.rotate, keys_changes.confirm, keys_changes.suspend,
+    keys_changes.resume, keys_changes.revoke,
     keys_review.document, keys_explain.explain_access, keys_review.simulate, keys_history.history,
     keys_usage.usage, keys_check.check, keys_break_glass.break_glass,
 ):  # fmt: skip

@@ -100,8 +100,15 @@ async def rotate(request: web.Request, context: Context, admission: Admission) -
     administration = administration_by(context, admission)
     body = await optional_body(request, OverlapBody)
     overlap = None if body.overlap is UNSET else body.overlap
-    issued = await administration.rotate(request.match_info["id"], overlap)
+    issued = await administration.rotate(request.match_info["id"], overlap, hold=body.hold)
     return await _shown_once(context, issued)
+
+
+async def confirm(request: web.Request, context: Context, admission: Admission) -> web.Response:
+    """`POST /v1/keys/{id}/confirm`: of a successor, or of the key that it is to replace."""
+    administration = administration_by(context, admission)
+    await optional_body(request, ReasonBody)
+    return await _changed(context, await administration.confirm(request.match_info["id"]))
 
 
 async def _changed(context: Context, key: Key) -> web.Response:

@@ -48,6 +48,7 @@ class OverlapBody(Body, frozen=True):
         ]
         | UnsetType
     ) = UNSET
+    hold: Annotated[bool, about("Whether the overlap begins only once it is confirmed.")] = False
 
 
 class QuestionBody(Body, frozen=True):

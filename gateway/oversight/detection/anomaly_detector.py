@@ -25,6 +25,7 @@ from gateway.oversight.detection.finding import (
     EVENT_FAILED,
     INVALID_GRANT,
     REQUEST_VOLUME,
+    ROTATION_FAILED,
     UNREADABLE,
     VOLUME,
     Finding,
@@ -44,7 +45,9 @@ _PRUNE_SECONDS = 3600
 _GRACE_SECONDS = 5
 # Signals and reactions that wait for the store; beyond that the oldest are dropped.
 _MOST_WAITING = 10_000
-_WITHOUT_REACTION = (VOLUME, REQUEST_VOLUME, INVALID_GRANT, UNREADABLE, BREAK_GLASS)
+_WITHOUT_REACTION = (
+    VOLUME, REQUEST_VOLUME, INVALID_GRANT, UNREADABLE, BREAK_GLASS, ROTATION_FAILED,
+)  # fmt: skip
 _LOGGER = logging.getLogger(__name__)
 _BY = "gateway"
 

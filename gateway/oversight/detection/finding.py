@@ -34,6 +34,8 @@ DESTINATION_REJECTING = "destination_rejecting"
 BREAK_GLASS = "break_glass"
 # The person who made a key has not signed in for long.
 MAKER_ABSENT = "maker_absent"
+# A new secret was not where it is used in time, and was revoked; the key works on.
+ROTATION_FAILED = "rotation_failed"
 # Of a durable consumer: readers begin at one position again and again. Of one or a destination:
 # retention comes near to its position.
 CONSUMER_STUCK, POSITION_AT_RISK = "consumer_stuck", "position_at_risk"
@@ -43,7 +45,7 @@ SIGNALS = (
     "silent_consumer", "new_operator", "odd_hour", "id_conflict", VOLUME, REQUEST_VOLUME,
     INVALID_GRANT, UNREADABLE, CLOCK_JUMP, EVENT_FAILED, DESTINATION_FAILING, DESTINATION_REJECTING,
     CONSUMER_STUCK, POSITION_AT_RISK, CERTIFICATE_REFUSED, BREAK_GLASS,
-    MAKER_ABSENT,
+    MAKER_ABSENT, ROTATION_FAILED,
 )  # fmt: skip
 STATES = ("open", "expected")
 _HOUR = 3600

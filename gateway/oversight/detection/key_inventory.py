@@ -46,6 +46,8 @@ class KeyInventory:
         self.expiring: Counter[str] = Counter()
         # Keys that may work again, and that nobody has used for a month.
         self.unused = 0
+        # Working keys whose schedule says that they are to be rotated by now.
+        self.rotation_due = 0
         self.open_findings: Counter[str] = Counter()
         # Sessions of the console.
         self.sessions = 0
@@ -84,7 +86,7 @@ class KeyInventory:
         now = self._clock.now()
         states: Counter[str] = Counter()
         expiring: Counter[str] = Counter()
-        unused = 0
+        unused = rotation_due = 0
         people: dict[str, Key] = {}
         made: list[Key] = []
         async for part in self._store.parts():
@@ -98,12 +100,14 @@ class KeyInventory:
                 states[state] += 1
                 if state in _WORKING:
                     left = key.ends_at - now
+                    rotation_due += (key.rotate_by or now + 1) <= now
                     expiring.update(name for name, seconds in WITHIN.items() if left <= seconds)
                 if state in (*_WORKING, "suspended"):
                     used_at = max(key.created_at, self._used_at.get(key.id, 0.0))
                     unused += now - used_at >= DORMANT_SECONDS
                     made += [key] if key.created_by_name else []
         self.states, self.expiring, self.unused = states, expiring, unused
+        self.rotation_due = rotation_due
         await self._find_absent_makers(made, people, now)
         findings = await self._findings.all()
         self.sessions = len(await self._sessions.all())

@@ -16,12 +16,19 @@ from gateway.access.keyring import Changes
 from gateway.access.keys.key import Key
 from gateway.access.keys.key_store import PART_KEYS, KeysAndRoles
 from gateway.clock import format_time
-from gateway.oversight.detection.finding import BREAK_GLASS, INVALID_GRANT, UNREADABLE
+from gateway.oversight.detection.finding import (
+    BREAK_GLASS,
+    INVALID_GRANT,
+    ROTATION_FAILED,
+    UNREADABLE,
+)
 from gateway.oversight.detection.signals import Signal
 from gateway.scheduling.loop_work import Stretch
 
 # Problems of one key.
 _MOST_PROBLEMS = 20
+# A rotation that failed while no gateway ran is told at its start, if not longer ago.
+_FAILED_SECONDS = 3600
 _Data = dict[str, Any]
 
 
@@ -36,6 +43,8 @@ class StoredDefects:
         # Changed roles, and those with defects.
         self._changed_roles: set[str] = set()
         self._wrong_roles: set[str] = set()
+        # Revoked successors whose failed rotations were told.
+        self._failed: set[str] = set()
         # When keys for emergencies end.
         self._break_glass: dict[str, float] = {}
 
@@ -66,6 +75,7 @@ class StoredDefects:
                 for key in part:
                     await stretch.rest()
                     signals += [(key.id, signal) for signal in self._signals(key, roles, now)]
+                    signals += self._failed_rotation(key, now)
         except BaseException:
             # What was found until then was not returned.
             self._waiting, self._named = None, named
@@ -107,6 +117,19 @@ class StoredDefects:
             for signal, data in found.items()
             if before.get(signal) != data
         ]
+
+    def _failed_rotation(self, key: Key, now: float) -> list[tuple[str, Signal]]:
+        """Signal of the predecessor of a successor that was revoked before it was confirmed, once
+        per process, and not of long ago."""
+        at = key.revoked_at
+        if key.confirm_by is None or at is None or now - at > _FAILED_SECONDS:
+            self._failed.discard(key.id)
+            return []
+        if key.id in self._failed:
+            return []
+        self._failed.add(key.id)
+        data = {"successor": key.id, "reason": key.revoked_reason, "by": key.changed_by}
+        return [(key.predecessor, Signal(ROTATION_FAILED, at, data=data))]
 
 
 def _is_wrong(role: Role) -> bool:

@@ -28,6 +28,7 @@ import pytest
 import yaml
 
 from gateway import __version__
+from gateway.cli.keys.changes import rotate
 from gateway.clock import parse_duration
 from gateway.http.metrics.declarations import METRICS
 from gateway.settings.declarations import DECLARED, SECTIONS, Settings
@@ -316,6 +317,20 @@ def test_the_objects_belong_together() -> None:
     )
     # A service of this name would add variables that are no settings.
     assert POD["spec"]["enableServiceLinks"] is False
+
+
+def test_the_job_of_rotations_reaches_the_service_and_says_what_the_program_knows() -> None:
+    pod = OBJECTS["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert container["image"] == f"audit-gateway:{__version__}"
+    assert f"--url=http://{OBJECTS['Service']['metadata']['name']}" in container["args"]
+    given = {one.partition("=")[0] for one in container["args"] if one.startswith("--")}
+    assert given <= {name for one in rotate.params for name in one.opts}
+    assert container["args"][:3] == ["keys", "rotate", "$(KEY_ID)"]
+    assert pod["securityContext"]["runAsUser"] == POD["spec"]["securityContext"]["runAsUser"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    mounts = {one["name"] for one in container["volumeMounts"]}
+    assert mounts == {one["name"] for one in pod["volumes"]}
 
 
 def test_the_pods_start_with_these_settings_and_end_in_time() -> None:

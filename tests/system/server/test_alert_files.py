@@ -20,8 +20,9 @@ from tests.support.scripted_outlet import Receiver
 FROM_PROMETHEUS = {"job", "instance"}
 NAMED = {
     "DeliveryStalled", "DeliverySlow", "StoreAway", "TailLag", "LoopDelay", "RecordWaiting",
-    "RetentionNear", "KeysExpiring", "FindingsOpen", "DenialsHigh", "DestinationDown",
-    "DestinationBehind", "StreamsLost", "RedisAway", "PepperUneven", "TlsExpires", "SignInsFail",
+    "RetentionNear", "KeysExpiring", "RotationDue", "FindingsOpen", "DenialsHigh",
+    "DestinationDown", "DestinationBehind", "StreamsLost",
+    "RedisAway", "PepperUneven", "TlsExpires", "SignInsFail",
     "TargetDown",
 }  # fmt: skip
 

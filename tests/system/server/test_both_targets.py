@@ -142,6 +142,7 @@ CHANGES = [
     f"keys change KID --grant {GRANT} --without limits --rotate-every 30d",
     "keys change KID --without rotate --rotate-every 30d", "keys change 000000000000 --name n",
     "keys rotate KID", "keys rotate KID --overlap 2h", "keys rotate KID --overlap 90d",
+    "keys rotate KID --hold", "keys confirm KID",
     "keys suspend KID --reason odd", "keys suspend 000000000000", "keys resume KID",
     "keys resume SUSPENDED", "keys revoke KID --reason left", "keys revoke KID --with-descendants",
     "keys revoke 000000000000", f"roles put team --description d --grant {GRANT}",

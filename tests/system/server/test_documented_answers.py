@@ -234,6 +234,9 @@ async def administer_keys(ask: Asked) -> None:
     below = await ask("makeKey", 201, json=NEW_KEY, key=secret)
     successor = await ask("rotateKey", 201, id=key, json={"overlap": "1h"})
     await ask("key", 200, id=key)
+    held = await ask("rotateKey", 201, id=successor["id"], json={"hold": True})
+    await ask("key", 200, id=successor["id"])
+    await ask("confirmKey", 200, id=held["id"])
     for kind in ("text/markdown", "text/html", "application/json"):
         await ask("keyDocument", 200, id=key, headers={"Accept": kind})
     await ask("keyHistory", 200, id=key)
@@ -479,7 +482,8 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     ended = key_id(await gateway.mint(GRANT))
     await ask("revokeKey", 200, id=ended)
     for name in ("key", "keyDocument", "keyHistory", "keyUsage", "revokeKey", "suspendKey",
-                 "resumeKey", "rotateKey", "reviewKey", "event", "role", "deleteRole"):  # fmt: skip
+                 "resumeKey", "rotateKey", "confirmKey", "reviewKey", "event", "role",
+                 "deleteRole"):  # fmt: skip
         await ask(name, 404)
     await ask("expectFinding", 404, json={})
     await ask("endStream", 404)
@@ -494,7 +498,7 @@ async def test_every_refusal_of_what_is_asked_is_what_the_document_says_of_it(
     await ask("streamPost", 406, json={}, headers={"Accept": "image/png"})
     await gateway.send(event(id="x", tenant="a"), event(id="x", tenant="b"))
     await ask("event", 409, id="x")
-    for name in ("suspendKey", "resumeKey", "rotateKey"):
+    for name in ("suspendKey", "resumeKey", "rotateKey", "confirmKey"):
         await ask(name, 409, id=ended)
     stale = {"If-Match": '"0"'}
     await ask("changeKey", 428, id=ended, json={})

@@ -59,6 +59,7 @@ SUCCEEDS: dict[tuple[str, str], tuple[str, Options]] = {
     ("GET", "/v1/usage"): ("/v1/usage", {}),
     ("POST", "/v1/keys"): ("/v1/keys", {"json": NEW_KEY}),
     ("GET", "/v1/keys/{id}"): ("/v1/keys/{kid}", {}),
+    ("POST", "/v1/keys/{id}/confirm"): ("/v1/keys/{held}/confirm", {}),
     ("PATCH", "/v1/keys/{id}"): (
         "/v1/keys/{kid}", {"json": {"owner": "ops"}, "headers": {"If-Match": "*"}},
     ),
@@ -183,6 +184,7 @@ FAILS: dict[tuple[str, str], tuple[str, Options]] = {
     ("GET", "/v1/consumers"): ("/v1/consumers?x=1", {}),
     ("GET", "/v1/consumers/{name}"): ("/v1/consumers/unknown", {}),
     ("DELETE", "/v1/consumers/{name}"): ("/v1/consumers/unknown", {}),
+    ("POST", "/v1/keys/{id}/confirm"): ("/v1/keys/{kid}/confirm", {}),
     ("PATCH", "/v1/keys/{id}"): ("/v1/keys/{kid}", {"json": {"owner": "ops"}}),
     ("POST", "/v1/declarations/{set}"): ("/v1/declarations/prod?expect=1", {"json": {}}),
     ("GET", "/v1/keys/{id}/history"): ("/v1/keys/{kid}/history?x=1", {}),
@@ -231,6 +233,11 @@ async def there(gateway: Gateway) -> dict[str, str]:
     names["session"] = signed_in.json()["sessions"][0]["id"]
     suspended = key_id(await gateway.mint(GRANT))
     await gateway.post(f"/v1/keys/{suspended}/suspend", key=gateway.admin)
+    held = await gateway.post(
+        f"/v1/keys/{key_id(await gateway.mint(GRANT))}/rotate", key=gateway.admin,
+        json={"hold": True},
+    )  # fmt: skip
+    names["held"] = held.json()["id"]
     for role in ("known", "doomed"):
         body = {"grants": [GRANT]}
         await gateway.request("PUT", f"/v1/roles/{role}", key=gateway.admin, json=body)

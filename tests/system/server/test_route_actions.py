@@ -58,6 +58,7 @@ ACTIONS_OF = {
     "resumeKey": ("keys.admin",),
     "reviewKey": ("keys.read",),
     "rotateKey": ("keys.admin",),
+    "confirmKey": ("keys.admin",),
     "keyDocument": ("keys.read", "usage.read"),
     "keyHistory": ("pull", "keys.read"),
     "keyUsage": ("usage.read",),

@@ -175,18 +175,21 @@ async def test_keys_are_shown_by_state_by_when_they_end_and_as_unused(
     states = {"active": 2.0, "draining": 0.0, "suspended": 0.0, "revoked": 0.0, "expired": 0.0}
     await become(gateway, keys=states, keys_expiring={"1d": 0, "7d": 0, "30d": 0})
     grant = {"actions": ["pull"], "categories": ["**"]}
+    assert await gateway.metric("keys_rotation_due") == 0
+    await gateway.mint(grant, expires_in="85d", rotate={"every": "30d"})
     lives = ("1h", "5d", "20d", "20d", "80d", "80d")
     rotated, suspended, revoked, *_ = [await gateway.mint(grant, expires_in=one) for one in lives]
     for key, path in ((rotated, "rotate"), (suspended, "suspend"), (revoked, "revoke")):
         answer = await gateway.post(f"/v1/keys/{key_id(key)}/{path}", key=gateway.admin)
         assert answer.status in (200, 201), answer.body
-    states = {"active": 6.0, "draining": 1.0, "suspended": 1.0, "revoked": 1.0, "expired": 0.0}
+    states = {"active": 7.0, "draining": 1.0, "suspended": 1.0, "revoked": 1.0, "expired": 0.0}
     await become(gateway, keys=states, keys_expiring={"1d": 2, "7d": 2, "30d": 3})
     assert await gateway.metric("keys_unused") == 0
     shifted.shift = 31 * 86_400
-    states = {"active": 4.0, "draining": 0.0, "suspended": 0.0, "revoked": 1.0, "expired": 4.0}
+    states = {"active": 5.0, "draining": 0.0, "suspended": 0.0, "revoked": 1.0, "expired": 4.0}
     await become(gateway, keys=states, keys_expiring={"1d": 0, "7d": 0, "30d": 0})
-    assert await gateway.metric("keys_unused") == 4
+    assert await gateway.metric("keys_unused") == 5
+    assert await gateway.metric("keys_rotation_due") == 1
 
 
 @pytest.mark.usefixtures("polls_often")

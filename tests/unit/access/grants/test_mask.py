@@ -386,6 +386,7 @@ COPIED: dict[str, Any] = {
     "address": "192.0.2.7", "networks": ["192.0.2.0/24"], "client": "curl", "clients": ["a", "b"],
     "whose": [{"key": "k", "address": "192.0.2.7"}], "key": "k", "name": "siem", "role": "r",
     "about": ["key:k"], "claimed": ["k"], "predecessor": "k", "successor": "k",
+    "pending_successor": "k",
     "keys": ["k"], "created_by": "k", "operator": "cli:ada", "command_line": {"user": "ada"},
     "finding": "denials-k-1", "destination": "siem", "consumer": "siem",
 }  # fmt: skip
@@ -398,6 +399,7 @@ KEY_COPIES = {
     "claimed",
     "predecessor",
     "successor",
+    "pending_successor",
     "keys",
     "created_by",
     "finding",

@@ -37,6 +37,8 @@ const SIGNALS = {
     "A key for an emergency was made at the command line. Its purpose says why; it ends by itself."],
   maker_absent: ["Its maker stays away",
     "The person who made the key has not signed in for 90 days. Is somebody else to answer for it?"],
+  rotation_failed: ["New secret not in use",
+    "A rotation was not confirmed in time, or the new secret could not be placed. The successor is revoked, and the key works on."],
   clock_jump: ["The clock was set", "The clock of the gateway or its database was set by more than 2 seconds."],
   certificate_refused: ["New certificate unusable",
     "The files of the certificate have changed to ones that cannot be used. The earlier one serves on."],
