@@ -41,9 +41,9 @@ class SetCheck:
                 having = [key for key in there.keys if role.name in key.roles]
                 await self._caller.check_role(role.name, role.grants, known, having)
                 known[role.name] = role
+                granted = grants_of_roles(known)
                 for key in having:
-                    grants = effective_grants(key, grants_of_roles(known))
-                    refuse_oracle(grants, f"the key {key.id}")
+                    refuse_oracle(effective_grants(key, granted), f"the key {key.id}")
         for name in plan.deleted_roles:
             with _naming(f"roles.{name}"):
                 having = [key for key in there.keys if name in key.roles]

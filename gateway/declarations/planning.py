@@ -222,8 +222,10 @@ class _Planning:
         if before == after:
             self._add("=", "key", name, id=key.id)
             return
-        old = effective_grants(key, self._before)
-        new = effective_grants(changed, self._after)
+        own = (key.grants, key.roles) != (changed.grants, changed.roles)
+        # What its roles change is said of the roles.
+        old = effective_grants(key, self._before) if own else ()
+        new = effective_grants(changed, self._after) if own else ()
         newly, lost = differences(old, new)
         longer = life_of(changed) > life_of(key)
         weaker = exceeded(key.limits, changed.limits) is not None
@@ -272,6 +274,11 @@ class _Planning:
         others."""
         ending = {key.id for key in self.revoked}
         after = {changed.id: changed for _, changed in self.keys}
+        compared = {
+            changed.id
+            for before, changed in self.keys
+            if (before.grants, before.roles) != (changed.grants, changed.roles)
+        }
         for name in self.deleted:
             left = [
                 key.id for key in self._having.get(name, ())
@@ -285,7 +292,8 @@ class _Planning:
                 )  # fmt: skip
         for role in self.roles:
             for key in self._having.get(role.name, ()):
-                if key.id not in after:
+                if key.id not in compared:
+                    compared.add(key.id)
                     yield
                     old = effective_grants(key, self._before)
                     self._narrow(key, old, effective_grants(key, self._after))
