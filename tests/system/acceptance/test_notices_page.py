@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,13 @@ def events_of(sink: HttpSink, path: str, secret: str) -> list[dict[str, Any]]:
     return found
 
 
+def arrives(events: Callable[[], list[dict[str, Any]]], action: str) -> None:
+    deadline = time.monotonic() + patience(20)
+    while action not in [one["action"] for one in events()]:
+        assert time.monotonic() < deadline, events()
+        time.sleep(0.05)
+
+
 def test_the_commands_and_settings_of_the_page_bring_signed_notices(clean_copy: Path) -> None:
     [settings] = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     file = clean_copy / "notices.toml"
@@ -52,8 +60,7 @@ def test_the_commands_and_settings_of_the_page_bring_signed_notices(clean_copy: 
         )
         [gone] = re.findall(r"alpk_(\w{12})_", other)
         user.run(f"audit-gateway keys revoke {gone} --config notices.toml --reason over")
-        deadline = time.monotonic() + patience(20)
-        while "key.revoked" not in [one["action"] for one in events_of(sink, "/audit", secret)]:
-            assert time.monotonic() < deadline, sink.received
-            time.sleep(0.05)
+        arrives(lambda: events_of(sink, "/audit", secret), "key.revoked")
         assert events_of(sink, "/audit/urgent", secret) == []
+        user.run("audit-gateway keys break-glass --config notices.toml --reason 'no provider'")
+        arrives(lambda: events_of(sink, "/audit/urgent", secret), "anomaly.break_glass")

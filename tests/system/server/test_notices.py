@@ -112,6 +112,17 @@ async def test_what_somebody_has_to_act_on_arrives_signed_and_its_end_follows(
         assert (await gateway.get("/v1/keys", key=stranger)).status == 403
     await gateway.context.detector.poll()
     await eventually(lambda: "anomaly.denials" in actions(receiver), "the finding arrived")
+    # Its next record, when the count has doubled, is no notice.
+    for _ in range(10):
+        assert (await gateway.get("/v1/keys", key=stranger)).status == 403
+    await gateway.context.detector.poll()
+
+    async def of_finding() -> list[bool]:
+        page = await gateway.pull(gateway.admin, category="gateway.anomaly")
+        found = [one for one in page["events"] if one["action"] == "anomaly.denials"]
+        return [one["data"]["opened"] for one in found]
+
+    await becomes(of_finding, lambda opened: opened == [True, False])
     # A key that ends in a day.
     short = await gateway.post(
         "/v1/keys", key=gateway.admin,
