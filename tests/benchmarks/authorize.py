@@ -24,8 +24,8 @@ from gateway.access.keyring import Keyring
 from gateway.access.keys import lifecycle
 from gateway.access.keys.issuance import new_key
 from gateway.access.policy.decision import Allowed
-from gateway.adapters.sqlite import keys as sqlite_keys
 from gateway.adapters.sqlite.keys import SqliteKeys
+from gateway.adapters.sqlite.provisioning import key_rows
 from gateway.clock import SystemClock
 
 SAMPLE = 10_000
@@ -114,7 +114,7 @@ async def _fill(store: SqliteKeys, keys: int, roles: int) -> list[str]:
     def store_all(connection: apsw.Connection) -> None:
         with connection:
             for key in made:
-                sqlite_keys._insert(connection, key)
+                key_rows.insert(connection, key)
 
     await store._changing.run(store_all)
     return tokens

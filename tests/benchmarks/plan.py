@@ -17,6 +17,7 @@ from tests.benchmarks import (
     fanout,
     filters,
     ingest,
+    inventory,
     looking,
     machine,
     masks,
@@ -354,6 +355,11 @@ def _looking(run: Run) -> Measurements:
     return [(f"{plan.log} events", partial(looking.cost, run.folder, plan.log, plan.rounds))]
 
 
+def _inventory(run: Run) -> Measurements:
+    keys = min(run.plan.keys, 10_000)
+    return [(f"{keys} keys", partial(inventory.cost, run.folder, keys, 5 * keys, run.plan.rounds))]
+
+
 def _sources(run: Run) -> Measurements:
     # In turns, so often that a busy machine slows both alike.
     seconds, turns = run.plan.posting / 10, 5 * run.plan.rounds
@@ -416,6 +422,7 @@ SCENARIOS: dict[str, Callable[[Run], Measurements]] = {
     "masks": _masks,
     "authorize": _authorize,
     "looking": _looking,
+    "inventory": _inventory,
     "sources": _sources,
     "postgres": _postgres,
     "workers": _workers,

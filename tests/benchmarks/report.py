@@ -51,6 +51,7 @@ def rows(results: Results) -> list[Row]:
         "mixed": _mixed,
         "authorize": _authorize,
         "looking": _looking,
+        "inventory": _inventory,
         "sources": _sources,
         "postgres": _postgres,
         "workers": _workers,
@@ -380,6 +381,18 @@ def _looking(found: list[dict[str, Any]]) -> list[Row]:
             what = f"counts of {one['log']} events of {what} / a plain GROUP BY by hour"
             remark = f"{took * 1e3:.1f} / {plain * 1e3:.1f} ms"
             lines.append(Row(what, took / plain, "x", AT_MOST, most, remark))
+    return lines
+
+
+def _inventory(found: list[dict[str, Any]]) -> list[Row]:
+    lines = []
+    for one in found:
+        over = f"{one['reviewed']} keys over {one['records']} records"
+        lines += [
+            Row(f"a page of {one['keys']} keys", one["page_seconds"], "s", AT_MOST, 1),
+            Row(f"a review of {over}", one["review_seconds"], "s", AT_MOST, 10),
+            Row(f"the loop meanwhile, {over}", one["stop_ms"], "ms", AT_MOST, 20),
+        ]
     return lines
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from gateway.access.grants.grant import parse_grant
 from gateway.access.keys.issuance import new_key
-from gateway.adapters.sqlite import keys as sqlite_keys
 from gateway.adapters.sqlite.keys import SqliteKeys
+from gateway.adapters.sqlite.provisioning import key_rows
 from tests.support.gateway_process import GatewayProcess
 from tests.system.clients.browser import Browser
 from tests.system.console.conftest import EVERYTHING, OpenConsole
@@ -121,7 +121,7 @@ async def fill(path: Path, count: int) -> None:
                     name=f"key {number}", purpose="one of many", owner=f"team {number % 40}",
                     grants=grants, now=time.time(), life=86400.0 * 90, pepper=b"p" * 32,
                 )  # fmt: skip
-                sqlite_keys._insert(connection, key)
+                key_rows.insert(connection, key)
 
     store = SqliteKeys(path)
     try:
