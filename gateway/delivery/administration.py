@@ -17,7 +17,7 @@ from gateway.access.grants.role import BUILTIN
 from gateway.access.keys.change import key_urn, other_change
 from gateway.access.keys.key_lookup import known_key
 from gateway.access.keys.key_store import KeysAndRoles
-from gateway.access.keys.lifecycle import check_reason
+from gateway.access.keys.lifecycle import check_reason, refuse_person
 from gateway.access.keys.operator import actor_name, operator_of
 from gateway.clock import Clock, parse_duration
 from gateway.cursor import distance, format_cursor, parse_cursor
@@ -311,6 +311,7 @@ class DestinationAdministration:
 
     async def _check_authority(self, definition: Definition) -> None:
         key = await known_key(self._key_store, definition.key)
+        refuse_person(key, "to deliver with")
         roles = {**BUILTIN, **await self._key_store.roles()}
         await self._caller.check_delegation(key, roles)
 

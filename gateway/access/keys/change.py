@@ -178,7 +178,7 @@ def _key_data(key: Key) -> dict[str, Any]:
             data["created_by"] = key.created_by
         if key.break_glass:
             data["break_glass"] = True
-    if key.person is not None and key.change in ("created", "signed_in"):
+    if key.person is not None and key.change in ("created", "signed_in", "roles_given"):
         data["person"] = {"id": key.person.subject, "issuer": key.person.issuer}
         data["roles"] = list(key.roles)
     if key.change == "role_removed":

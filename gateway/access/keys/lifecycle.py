@@ -133,7 +133,7 @@ def rotate(
         raise Conflict(
             f"key {key.id} is {key.state(now)}; only an active key is rotated", code="not_active"
         )
-    _refuse_person(key, "to rotate")
+    refuse_person(key, "to rotate")
     if key.break_glass:
         raise Conflict(
             f"key {key.id} was made for an emergency and has no successor: make another one by "
@@ -254,17 +254,22 @@ def sign_in(key: Key, person: Person, roles: tuple[str, ...], until: float, now:
             f"{person.name} is {key.state(now)} here: ask who answers for the gateway",
             code="person_kept_out",
         )
-    changed = msgspec.structs.replace(
-        key, person=person, name=person.name, owner=person.name, roles=roles, expires_at=until
+    named = msgspec.structs.replace(
+        key, person=person, name=person.name, owner=person.name, expires_at=until
     )
-    return _changed(changed, "signed_in", now, "gateway")
+    if key.roles == roles:
+        return _changed(named, "signed_in", now, "gateway")
+    return take_roles(named, roles, now)
 
 
 def take_roles(key: Key, roles: tuple[str, ...], now: float) -> Key:
-    """The roles that the identity provider gives a person now."""
+    """The roles that the identity provider gives a person now; they are to be reviewed anew."""
     if key.roles == roles:
         return key
-    return _changed(msgspec.structs.replace(key, roles=roles), "signed_in", now, "gateway")
+    given = msgspec.structs.replace(
+        key, roles=roles, reviewed_at=None, reviewed_by="", reviewed_note=""
+    )
+    return _changed(given, "roles_given", now, "gateway")
 
 
 def without_role(key: Key, name: str, now: float, by: Actor) -> Key:
@@ -297,7 +302,8 @@ def _refuse_ended(key: Key, now: float, what: str) -> None:
         raise Conflict(f"key {key.id} is {state} and cannot be {what}", code="key_ended")
 
 
-def _refuse_person(key: Key, what: str) -> None:
+def refuse_person(key: Key, what: str) -> None:
+    """Raise for a person, as whom nothing is done without them."""
     if key.person is not None:
         raise Conflict(
             f"{key.id} is a person, who signs in by the identity provider and has no key {what}",

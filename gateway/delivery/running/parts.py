@@ -77,7 +77,8 @@ class DeliveryParts:
     async def newest_key(self, key_id: str) -> Key:
         """The key, or the last that took over from it by rotation."""
         key = await self.keyring.get(key_id)
-        if key is None:
+        # Nothing is done as a person without them.
+        if key is None or key.person is not None:
             raise Stopped(words.KEY_REVOKED)
         for _ in range(_MOST_ROTATIONS):
             after = await self.keyring.get(key.successor) if key.successor else None

@@ -43,7 +43,8 @@ class KeyFacts:
 
     def expiring(self, seconds: float = EXPIRING_SECONDS) -> bool:
         """Whether it will end within these seconds."""
-        return self.living and self.key.ends_at - self.now <= seconds
+        # Persons do not expire, they stay away.
+        return self.living and self.key.person is None and self.key.ends_at - self.now <= seconds
 
     def unused(self, seconds: float = UNUSED_SECONDS) -> bool:
         """Whether it is not in use for these seconds; a key is in use when it is made."""
@@ -77,8 +78,8 @@ class KeyFacts:
         """Whether each of the words, in lower case, is part of what is told of the key."""
         key = self.key
         told = (
-            key.name, key.id, key.purpose, key.owner, key.created_by, *key.roles,
-            *can_sentences(self.grants),
+            key.name, key.id, key.purpose, key.owner, key.created_by, key.created_by_name,
+            *key.roles, *can_sentences(self.grants),
         )  # fmt: skip
         text = "\n".join(told).lower()
         return all(word in text for word in words)

@@ -289,7 +289,7 @@ class _Rows:
 def _changed_since(key: Key) -> bool | None:
     if key.reviewed_at is None:
         return None
-    return key.change != "reviewed" and key.changed_at > key.reviewed_at
+    return key.change not in ("reviewed", "signed_in") and key.changed_at > key.reviewed_at
 
 
 def _moment(seconds: float | None) -> str | None:

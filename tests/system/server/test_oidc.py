@@ -19,6 +19,7 @@ from tests.support.machine_time import eventually
 from tests.support.oidc_provider import OidcProvider, curve_key, provider_at
 
 HOUR = 3600
+JSON = {"Accept": "application/json"}
 NAMED = {"begin": BEGIN, "back": BACK}
 Get = Callable[[str], Awaitable[Answer]]
 
@@ -108,6 +109,34 @@ async def test_what_a_person_does_not_have_they_cannot_give(
     body = {"name": "n", "purpose": "p", "owner": "o", "grants": [grant], "expires_in": "1d"}
     made = await (await browser.session()).request("POST", "/v1/keys", json=body)
     made.problem(403, "exceeds_own_grants")
+
+
+async def test_nothing_is_delivered_as_a_person(gateway: Gateway, provider: OidcProvider) -> None:
+    browser = OidcBrowser(gateway)
+    await browser.sign_in(provider)
+    person = (await (await browser.session()).get("/v1/me")).json()["id"]
+    body = {
+        "name": "d", "type": "http", "key": person, "settings": {"url": "https://siem.example/x"},
+    }  # fmt: skip
+    made = await gateway.post("/v1/destinations", key=gateway.admin, json=body)
+    made.problem(409, "is_person")
+
+
+async def test_other_roles_are_to_be_reviewed_anew_and_the_same_are_not(
+    gateway: Gateway, provider: OidcProvider
+) -> None:
+    browser = OidcBrowser(gateway)
+    await browser.sign_in(provider)
+    path = f"/v1/keys/{(await (await browser.session()).get('/v1/me')).json()['id']}"
+    note = {"note": "as it should be"}
+    assert (await gateway.post(f"{path}/reviewed", key=gateway.admin, json=note)).status == 200
+    for groups, reviewed in ((["admins"], True), (["auditors"], False)):
+        provider.person["groups"] = groups
+        await OidcBrowser(gateway).sign_in(provider)
+        shown = (await gateway.get(path, key=gateway.admin)).json()
+        assert ("reviewed_at" in shown) is reviewed
+    rows = (await gateway.get("/v1/review", key=gateway.admin, headers=JSON)).json()["keys"]
+    assert [one["kind"] for one in rows if one["name"] == "ann@example.org"] == ["person"]
 
 
 async def test_a_person_has_no_key_to_rotate(gateway: Gateway, provider: OidcProvider) -> None:
