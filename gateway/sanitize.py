@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _SHORT = 256
-_SECRET = re.compile(r"al(pk|pt)_[0-9A-Za-z_.-]+")
+_SECRET = re.compile(r"al(pk|pt|pv)_[0-9A-Za-z_.-]+")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 

@@ -73,12 +73,16 @@ def _handler(route: Route) -> Handler:
     """Handler of a route that first admits the key, and then refuses query parameters which the
     table does not have."""
     handler, actions, known = route.handler, route.actions, frozenset(route.query)
+    viewers = route.for_viewers
     if not route.for_keys or not route.admitted:
         return handler
 
     async def admitted(request: web.Request) -> web.StreamResponse:
         context = request.app[CONTEXT]
-        admission = await context.admission.admit(request, *actions)
+        if viewers:
+            admission = await context.admission.admit_reader(request, *actions)
+        else:
+            admission = await context.admission.admit(request, *actions)
         if request.query and not known.issuperset(request.query):
             refuse_unknown(request.query, route.query)
         return await handler(request, context, admission)

@@ -24,6 +24,7 @@ from gateway.access.policy.decision import (
     decide_state,
     depends_on_hours,
 )
+from gateway.access.policy.narrowing import within_lookback
 from gateway.clock import Clock, until_next_poll
 from gateway.errors import GatewayError
 from gateway.log.bound_view import bound_view
@@ -279,7 +280,7 @@ class Enforcement:
         decision = self._keyring.decide(key, "stream", subscription.address)
         if isinstance(decision, Denied):
             return _ENDS.get(decision, NOT_GRANTED)
-        return decision.view
+        return within_lookback(decision.view, subscription.lookback)
 
 
 async def _uncancelled(work: Coroutine[Any, Any, None]) -> None:

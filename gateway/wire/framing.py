@@ -59,13 +59,14 @@ KEY_EXPIRED = End(4502, "key_expired", False)
 NOT_GRANTED = End(4503, "grants_changed", False)
 KEY_SUSPENDED = End(4504, "key_suspended", False)
 TAKEN_OVER = End(4505, "consumer_taken_over", False)
+VIEWER_TAKEN_OVER = End(4505, "viewer_taken_over", False)
 CONSUMER_DELETED = End(4505, "consumer_deleted", False)
 SESSION_ENDED = End(4506, "session_ended", False)
 ENDS = (
     COMPLETE, CLIENT_CLOSED, GOING_AWAY, PROTOCOL_ERROR, INVALID_TEXT, MESSAGE_TOO_BIG, RESTART,
     OVERLOAD, THROTTLED, QUOTA_EXHAUSTED, LIFETIME_REACHED, OVERTAKEN, EVENT_FAILED,
     ENDED_BY_OPERATOR, KEY_REVOKED, KEY_EXPIRED, NOT_GRANTED, KEY_SUSPENDED, ACK_TIMEOUT, REWOUND,
-    TAKEN_OVER, CONSUMER_DELETED, SESSION_ENDED,
+    TAKEN_OVER, CONSUMER_DELETED, SESSION_ENDED, VIEWER_TAKEN_OVER,
 )  # fmt: skip
 # In place of reason and code where it was the peer who left.
 CLIENT_GONE = "client_gone"

@@ -7,7 +7,7 @@ import re
 
 SECRETS = re.compile(
     r"alpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}"
-    r"|alpt_[0-9A-Za-z_-]{16,}\.[0-9A-Za-z_-]{16,}"
+    r"|alp[tv]_[0-9A-Za-z_-]{16,}\.[0-9A-Za-z_-]{16,}"
     r"|audit-session=[^\s;]{16,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )

@@ -129,8 +129,8 @@ ALLOWED = {
     "http/tls": "settings access/limits http/connection",
     "http/credentials": "access/credentials http/connection",
     "http/query": (
-        "filters formats wire access/grants access/keys access/policy log looking "
-        "streaming/consumers streaming oversight/detection fleet"
+        "filters formats wire access/credentials access/grants access/keys access/policy log "
+        "looking streaming/consumers streaming oversight/detection fleet"
     ),
     "http/request": (
         "settings filters formats scheduling wire access/credentials access/grants access/keys "
@@ -181,13 +181,17 @@ ALLOWED = {
         "oversight/detection oversight/report http/response http/query http/request http/openapi "
         "http/keys"
     ),
+    "http/viewer": (
+        "access/credentials access/usage http/response http/connection http/query http/request "
+        "http/credentials http/openapi http/console"
+    ),
     "http/routes": (
         "filters formats wire access/credentials access/grants access/keys access/usage "
         "access/policy access/limits access/administration log looking ingest streaming/live "
         "streaming/consumers streaming oversight/access_log oversight/detection "
         "oversight/review delivery http/response http/connection http/query http/request "
         "http/exports http/pages http/intake http/receivers http/openapi http/console "
-        "http/health http/keys http/declarations http/review fleet"
+        "http/health http/keys http/declarations http/review http/viewer fleet"
     ),
     "http/metrics": (
         "wire looking oversight/detection oversight delivery/running http/response http/connection "

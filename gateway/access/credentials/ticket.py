@@ -17,6 +17,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -52,6 +53,17 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
     origin: str | None
     expires_at: float
     session: str = ""
+    # Whom it was made for, as records of its use name them.
+    subject: str = ""
+
+
+class UsedOnce(Protocol):
+    """Credentials that count once."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def expires_at(self) -> float: ...
 
 
 class StreamCookie(msgspec.Struct, frozen=True):
@@ -77,27 +89,22 @@ def new_ticket(
     origin: str | None,
     now: float,
     session: str = "",
+    subject: str = "",
 ) -> Ticket:
     """New ticket with a random id."""
-    return Ticket(secrets.token_hex(8), key_id, parameters, origin, now + TICKET_SECONDS, session)
+    expires_at = now + TICKET_SECONDS
+    return Ticket(secrets.token_hex(8), key_id, parameters, origin, expires_at, session, subject)
 
 
 def sign(ticket: Ticket, pepper: bytes) -> str:
     """Text of a ticket, signed."""
-    claims = msgspec.json.encode(ticket)
-    return f"{PREFIX}{_encode(claims)}.{_encode(_signature(claims, pepper, _PURPOSE))}"
+    return signed(PREFIX, msgspec.json.encode(ticket), pepper, _PURPOSE)
 
 
 def read_ticket(text: str, pepper: bytes, now: float) -> Ticket | None:
     """Verify the text of a ticket; None if it is invalid or expired."""
-    claims_text, dot, signature_text = text.removeprefix(PREFIX).partition(".")
-    if not text.startswith(PREFIX) or not dot or len(text) > MAX_LENGTH:
-        return None
-    try:
-        claims, signature = _decode(claims_text), _decode(signature_text)
-    except ValueError:
-        return None
-    if not hmac.compare_digest(_signature(claims, pepper, _PURPOSE), signature):
+    claims = verified(PREFIX, text, pepper, _PURPOSE)
+    if claims is None:
         return None
     try:
         ticket = _DECODER.decode(claims)
@@ -105,6 +112,25 @@ def read_ticket(text: str, pepper: bytes, now: float) -> Ticket | None:
         # Signed by another version.
         return None
     return ticket if now < ticket.expires_at else None
+
+
+def signed(prefix: str, claims: bytes, pepper: bytes, purpose: bytes) -> str:
+    """Text of claims with a signature for one purpose."""
+    return f"{prefix}{_encode(claims)}.{_encode(_signature(claims, pepper, purpose))}"
+
+
+def verified(prefix: str, text: str, pepper: bytes, purpose: bytes) -> bytes | None:
+    """Claims of a text that was signed for this purpose; None for any other text."""
+    claims_text, dot, signature_text = text.removeprefix(prefix).partition(".")
+    if not text.startswith(prefix) or not dot or len(text) > MAX_LENGTH:
+        return None
+    try:
+        claims, signature = _decode(claims_text), _decode(signature_text)
+    except ValueError:
+        return None
+    if not hmac.compare_digest(_signature(claims, pepper, purpose), signature):
+        return None
+    return claims
 
 
 def new_cookie(ticket: Ticket, begin: str, until: str, now: float) -> StreamCookie:
@@ -167,10 +193,10 @@ class UsedTickets:
     def __len__(self) -> int:
         return len(self._until)
 
-    def __contains__(self, ticket: Ticket) -> bool:
+    def __contains__(self, ticket: UsedOnce) -> bool:
         return ticket.id in self._until
 
-    def add(self, ticket: Ticket, now: float) -> bool:
+    def add(self, ticket: UsedOnce, now: float) -> bool:
         """Add a used ticket; return False if it was used before."""
         while self._until and self._until[oldest := next(iter(self._until))] <= now:
             del self._until[oldest]
@@ -179,7 +205,7 @@ class UsedTickets:
         self._until[ticket.id] = ticket.expires_at
         return True
 
-    def remove(self, ticket: Ticket) -> None:
+    def remove(self, ticket: UsedOnce) -> None:
         """Remove a ticket that was not used after all."""
         self._until.pop(ticket.id, None)
 
@@ -192,7 +218,7 @@ class TicketUse:
     It is begun anew when its turn comes again, as those in it expired minutes ago.
     """
 
-    def __init__(self, ticket: Ticket) -> None:
+    def __init__(self, ticket: UsedOnce) -> None:
         self.first = False
         self._id = ticket.id
         self._minute = int(ticket.expires_at // 60)

@@ -1,4 +1,4 @@
-"""Grants as far as a query reaches. Pure."""
+"""Grants as far as a query reaches, and views as far back as somebody may look. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.access.grants.grant import Grant
+from gateway.access.policy.decision import View
 from gateway.access.policy.satisfiability import common_patterns
 from gateway.filters.pattern import ANY
 from gateway.filters.scope import Scope
@@ -31,3 +32,16 @@ def narrowed(grant: Grant, action: str, wanted: Scope) -> Grant | None:
         changes[member] = found
     changes["min_severity"] = max(scope.min_severity, wanted.min_severity)
     return msgspec.structs.replace(grant, **changes)
+
+
+def within_lookback(view: View, seconds: int | None) -> View:
+    """The view, not further back than so many seconds; None for no further bound."""
+    if seconds is None:
+        return view
+    rules = [
+        msgspec.structs.replace(
+            rule, lookback=seconds if rule.lookback is None else min(rule.lookback, seconds)
+        )
+        for rule in view.rules
+    ]
+    return View(tuple(rules), view.denied)

@@ -19,6 +19,7 @@ READ = "event.read"
 REVIEWED = "access.reviewed"
 SIGNED_IN = "session.opened"
 SIGNED_OUT = "session.closed"
+VIEWER_OPENED = "viewer.opened"
 INGESTED = "events.ingested"
 DENIED = "request.denied"
 FAILED = "request.failed"
@@ -57,6 +58,8 @@ class Access(msgspec.Struct, kw_only=True):
     # Of the console: the session, and the page that has asked.
     session: str = ""
     page: str = ""
+    # Whom a ticket was made for, as the server that made it says.
+    subject: str = ""
     transport: str = ""
     parameters: str = ""
     begin: int = -1

@@ -13,7 +13,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -33,8 +33,9 @@ _OWN = "own/"
 _UPLOT = ("vendor/uplot/uplot.js", "vendor/uplot/uplot.css")
 # Where the page says which identity provider people may sign in by.
 PROVIDER_MARK = b"@provider@"
-_STYLES, _ICON = "app.css", "icon.svg"
-_MAIN = "main"
+_STYLES, _THEMES, _ICON = "app.css", "themes.css", "icon.svg"
+_NOBODY = "'none'"
+_MAIN, _EMBED = "main", "embed"
 # What a first visit loads; other pages are loaded when they are gone to.
 _FIRST = (_MAIN, "pages/live")
 _IMPORTED = re.compile(r'^(?:import|export) [^;]*? from "([^"]+)";', re.MULTILINE)
@@ -62,40 +63,33 @@ class Console(NamedTuple):
         return self.page.replace(PROVIDER_MARK, html.escape(provider).encode())
 
 
+class EmbeddedPage(NamedTuple):
+    """The page of embedded viewers, and its import map."""
+
+    page: bytes
+    import_map: str
+
+
 @cache
 def console() -> Console:
     """The console of this version."""
-    sources = {path: content for path, content in _walk(_FOLDER, "") if _suffix(path) in _TYPES}
-    urls = {path: _PATH + _name(path, content) for path, content in sources.items()}
+    sources, urls, _, mapped = _files()
     assets = {
         urls[path].removeprefix(_PATH): _asset(path, content) for path, content in sources.items()
     }
-    own = {
-        path.removeprefix(_OWN).removesuffix(".js"): url
-        for path, url in urls.items()
-        if path.startswith(_OWN)
-    }
-    imports = {name: urls[path] for name, path in _VENDORED.items()} | own
-    mapped = json.dumps({"imports": imports}, sort_keys=True)
-    page = (_FOLDER / "index.html").read_text(encoding="utf-8")
-    for mark, text in {
-        "@import_map@": mapped,
-        "@preloads@": "".join(
-            f'<link rel="modulepreload" href="{imports[name]}">\n'
-            for name in sorted(_needed(_FIRST, sources))
-        ),
-        "@icon@": urls[_ICON],
-        "@app_css@": urls[_STYLES],
-        "@uplot_js@": urls[_UPLOT[0]],
-        "@uplot_css@": urls[_UPLOT[1]],
-        "@main@": own[_MAIN],
-    }.items():
-        page = page.replace(mark, text)
-    return Console(page.encode(), policy_of(mapped), assets, urls[_STYLES])
+    page = _page("index.html", _MAIN, _FIRST)
+    return Console(page, policy_of(mapped), assets, urls[_STYLES])
 
 
-def policy_of(import_map: str) -> str:
-    """Content security policy (CSP Level 3) of the page."""
+@cache
+def embedded() -> EmbeddedPage:
+    """The page of embedded viewers of this version."""
+    return EmbeddedPage(_page("embed.html", _EMBED, (_EMBED,)), _files()[3])
+
+
+def policy_of(import_map: str, ancestors: Sequence[str] = ()) -> str:
+    """Content security policy (CSP Level 3) of a page. `ancestors`: origins whose pages may show it
+    in a frame."""
     digest = base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
     return "; ".join(
         (
@@ -106,10 +100,45 @@ def policy_of(import_map: str) -> str:
             "connect-src 'self'",
             "form-action 'self'",
             "base-uri 'none'",
-            "frame-ancestors 'none'",
+            f"frame-ancestors {' '.join(ancestors) or _NOBODY}",
             "require-trusted-types-for 'script'",
         )
     )
+
+
+@cache
+def _files() -> tuple[dict[str, bytes], dict[str, str], dict[str, str], str]:
+    """Contents and URLs of all files by path, URLs of modules by name, and the import map."""
+    sources = {path: content for path, content in _walk(_FOLDER, "") if _suffix(path) in _TYPES}
+    urls = {path: _PATH + _name(path, content) for path, content in sources.items()}
+    own = {
+        path.removeprefix(_OWN).removesuffix(".js"): url
+        for path, url in urls.items()
+        if path.startswith(_OWN)
+    }
+    imports = {name: urls[path] for name, path in _VENDORED.items()} | own
+    return sources, urls, imports, json.dumps({"imports": imports}, sort_keys=True)
+
+
+def _page(template: str, main: str, first: Iterable[str]) -> bytes:
+    """A page that runs the module `main`; the browser is told of those that it needs `first`."""
+    sources, urls, imports, mapped = _files()
+    page = (_FOLDER / template).read_text(encoding="utf-8")
+    for mark, text in {
+        "@import_map@": mapped,
+        "@preloads@": "".join(
+            f'<link rel="modulepreload" href="{imports[name]}">\n'
+            for name in sorted(_needed(first, sources))
+        ),
+        "@icon@": urls[_ICON],
+        "@app_css@": urls[_STYLES],
+        "@themes_css@": urls[_THEMES],
+        "@uplot_js@": urls[_UPLOT[0]],
+        "@uplot_css@": urls[_UPLOT[1]],
+        "@main@": imports[main],
+    }.items():
+        page = page.replace(mark, text)
+    return page.encode()
 
 
 def _walk(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:

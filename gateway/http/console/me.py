@@ -9,6 +9,7 @@ from aiohttp import web
 from gateway.access.administration.role_lookup import grants_by_role
 from gateway.access.credentials.session import csrf_token
 from gateway.access.credentials.ticket import PREFIX, Ticket
+from gateway.access.credentials.viewer import LIVE, Viewer
 from gateway.access.grants.grant import ACTIONS
 from gateway.access.keys.key import Key
 from gateway.access.policy.attributed_grant import AttributedGrant, grants_of_key
@@ -28,7 +29,7 @@ from gateway.http.response.answers import MeAnswer, TicketParameters
 from gateway.http.response.problem import json_response
 from gateway.oversight.review.document import Facts, as_json
 
-_OF_TICKETS = "stream"
+_OF_TICKETS, _OF_VIEWERS = "stream", "pull"
 # Whoever may do one of these is told of keys for emergencies, as is who has such a key.
 _TOLD = ("keys.read", "ops.read")
 _TICKET = re.compile(rf"bearer\s+({PREFIX}\S+)\s*", re.IGNORECASE | re.ASCII)
@@ -37,26 +38,36 @@ _TICKET = re.compile(rf"bearer\s+({PREFIX}\S+)\s*", re.IGNORECASE | re.ASCII)
 async def me(request: web.Request) -> Answer:
     """`GET /v1/me`: for any credential that counts. It tells no more than the key's document."""
     context = request.app[CONTEXT]
-    ticket = await _ticket_of(request, context)
-    if ticket is None:
+    viewer = await context.admission.viewer_of(request, "identify")
+    held: Ticket | Viewer | None = viewer or await _ticket_of(request, context)
+    if held is None:
         key, session = await context.admission.identify(request)
     else:
-        key, session = await context.admission.identify_ticket(request, ticket), None
+        request[CURRENT_ACCESS].subject = held.subject
+        key, session = await context.admission.identify_ticket(request, held), None
     refuse_unknown(request.query, ())
-    wanted = None
-    if ticket is not None:
-        wanted = parse_stream(ticket.parameters, None, context.clock.now()).wanted
-    made = await _about(context, key, request[CURRENT_ACCESS], wanted)
+    if held is None:
+        made = await _about(context, key, request[CURRENT_ACCESS], None)
+    else:
+        action = _OF_TICKETS if viewer is None else _OF_VIEWERS
+        wanted = parse_stream(held.parameters, None, context.clock.now()).wanted
+        made = await _about(context, key, request[CURRENT_ACCESS], (action, wanted))
     if session is not None:
         made.csrf = csrf_token(session_secret(request) or "")
-    if ticket is not None:
-        made.kind, made.expires_at = "ticket", format_time(ticket.expires_at)
-        made.actions = [one for one in made.actions if one == _OF_TICKETS]
+    if held is not None:
+        may = (_OF_TICKETS,) if viewer is None else _actions_of(viewer)
+        made.kind = "ticket" if viewer is None else "viewer"
+        made.expires_at = format_time(held.expires_at)
+        made.actions = [one for one in made.actions if one in may]
         # A browser of somebody else may hold it: nothing of the key but what its stream reaches.
         made.name = made.purpose = made.owner = ""
         made.limits, made.streams, made.break_glass_until = {}, 0, ""
-        made.parameters = [TicketParameters(*pair) for pair in ticket.parameters]
+        made.parameters = [TicketParameters(*pair) for pair in held.parameters]
     return json_response(made)
+
+
+def _actions_of(viewer: Viewer) -> tuple[str, ...]:
+    return (_OF_VIEWERS, _OF_TICKETS) if LIVE in viewer.may else (_OF_VIEWERS,)
 
 
 async def _ticket_of(request: web.Request, context: Context) -> Ticket | None:
@@ -75,12 +86,14 @@ async def _ticket_of(request: web.Request, context: Context) -> Ticket | None:
     return ticket
 
 
-async def _about(context: Context, key: Key, access: Access, wanted: Scope | None) -> MeAnswer:
-    """What is told of a key; of what its ticket asks for alone, if that is given."""
+async def _about(
+    context: Context, key: Key, access: Access, reach: tuple[str, Scope] | None
+) -> MeAnswer:
+    """What is told of a key; of what its ticket reaches alone, an action on a scope, if given."""
     now = context.clock.now()
     grants = grants_of_key(key, await grants_by_role(context.key_store))
-    if wanted is not None:
-        reached = [narrowed(one.grant, _OF_TICKETS, wanted) for one in grants]
+    if reach is not None:
+        reached = [narrowed(one.grant, *reach) for one in grants]
         found = [one for one in reached if one is not None]
         grants = tuple(AttributedGrant(one, "", number) for number, one in enumerate(found, 1))
     document = as_json(Facts(key=key, grants=grants, now=now))

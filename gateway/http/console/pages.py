@@ -45,7 +45,9 @@ def page(request: web.Request) -> web.Response:
 async def asset(request: web.Request) -> web.Response:
     """`GET /console/{file}`."""
     found: Asset | None = None
-    if request.app[CONTEXT].settings.console.enabled:
+    settings = request.app[CONTEXT].settings
+    # Embedded viewers are made of the same files.
+    if settings.console.enabled or settings.server.allowed_origins:
         found = console().assets.get(request.match_info["file"])
     if found is None:
         raise NotFound("this version of the console has no such file; load / again")

@@ -20,7 +20,7 @@ from gateway.http.query.query import SELECTORS, pairs_of_body, parse_page, refus
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body
 from gateway.http.request.context import Context
-from gateway.http.response.answers import SavedView, SavedViewList
+from gateway.http.response.console_answers import SavedView, SavedViewList
 from gateway.http.response.problem import json_response
 from gateway.json_members import parse_body
 

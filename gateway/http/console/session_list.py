@@ -16,7 +16,7 @@ from gateway.http.query.query import refuse_unknown
 from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.context import CONTEXT, Context
 from gateway.http.response.answer import Answer
-from gateway.http.response.answers import ListedSession, SessionList
+from gateway.http.response.console_answers import ListedSession, SessionList
 from gateway.http.response.problem import json_response
 from gateway.oversight.review.record_masks import access_log_masks
 

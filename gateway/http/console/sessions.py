@@ -20,7 +20,7 @@ from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT
 from gateway.http.response.answer import Answer
-from gateway.http.response.answers import SessionAnswer
+from gateway.http.response.console_answers import SessionAnswer
 from gateway.http.response.problem import json_response
 from gateway.http.response.request_metrics import BY_BREAK_GLASS, BY_KEY
 from gateway.http.response.request_metrics import SIGNED_IN as SUCCESS

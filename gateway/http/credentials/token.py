@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.access.credentials.ticket import PREFIX as TICKET
 from gateway.access.credentials.token import looks_like_token
+from gateway.access.credentials.viewer import PREFIX as VIEWER
 from gateway.errors import Forbidden, InvalidRequest, Unauthorized
 from gateway.http.connection.address import takes_basic
 
@@ -25,7 +26,21 @@ def token_of(request: web.Request) -> str:
             "this is a ticket: open the stream with ?ticket=.., or send it as a WebSocket "
             "subprotocol"
         )
+    if token.startswith(VIEWER):
+        raise Forbidden(
+            "an embedded viewer reads pages, counts and one stream, and nothing else",
+            code="not_for_viewers",
+        )
     return token
+
+
+def sent_viewer_token(request: web.Request) -> str | None:
+    """Token of an embedded viewer in a request; None if it has other credentials, or none."""
+    named = VIEWER in request.headers.get("Authorization", "")
+    if not named and "Sec-WebSocket-Protocol" not in request.headers:
+        return None
+    token = _shown(request) if sends_key(request) else ""
+    return token if token.startswith(VIEWER) else None
 
 
 def _shown(request: web.Request) -> str:

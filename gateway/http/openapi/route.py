@@ -35,7 +35,8 @@ class Refusals(msgspec.Struct, frozen=True):
 class Route(msgspec.Struct, frozen=True):
     """Method of a path: handler, required grant, input and output.
 
-    `path` is a pattern of aiohttp. A key needs a grant of one of the `actions`; where the dispatch
+    `path` is a pattern of aiohttp. `for_viewers`: embedded viewers may ask, too, and the handler
+    narrows what they ask for. A key needs a grant of one of the `actions`; where the dispatch
     has `admitted` it, the handler gets the context and the admission beside the request. `answers`
     and `body` are written as in OpenAPI; `problems` are statuses of refusals besides those common
     to routes with a key and routes with a body.
@@ -54,6 +55,7 @@ class Route(msgspec.Struct, frozen=True):
     body_required: bool = True
     tag: str = "keys"
     admitted: bool = True
+    for_viewers: bool = False
     refusals_as: Refusals | None = None
 
     @property

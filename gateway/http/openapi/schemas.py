@@ -25,7 +25,9 @@ from gateway.fleet.health import ReadinessAnswer, StatusAnswer
 from gateway.fleet.live_streams import LiveStreamAnswer, LiveStreamList
 from gateway.http.query import bodies
 from gateway.http.query.query import StreamParameters
+from gateway.http.query.viewer import ViewerOptionsBody, ViewerTicketBody
 from gateway.http.response import answers
+from gateway.http.response.console_answers import CONSOLE_ANSWERS
 from gateway.http.response.simulation import SimulationAnswer
 from gateway.log.gap import Gap
 from gateway.oversight.report.rows import AccessReview
@@ -36,12 +38,12 @@ Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 BODIES: tuple[type, ...] = (
     Members, NewKeyBody, KeyPatchBody, NewRoleBody, NewDestinationBody, ReplayBody, SecretBody,
-    DeclaredSet, *bodies.BODIES,
+    DeclaredSet, ViewerOptionsBody, ViewerTicketBody, *bodies.BODIES,
 )  # fmt: skip
 ANSWERS: tuple[type, ...] = (
     Gap, Grant, MintedKey, RevokedKey, KeyDocument, LiveStreamAnswer, LiveStreamList,
     SimulationAnswer, ReadinessAnswer, StatusAnswer, AccessReview, UsageOfAll, DeclarationAnswer,
-    *answers.ANSWERS,
+    *answers.ANSWERS, *CONSOLE_ANSWERS,
 )  # fmt: skip
 _PREFIX = "#/components/schemas/"
 _REFERENCE = re.compile(rf"{_PREFIX}\w+")
@@ -54,6 +56,8 @@ _DESCRIPTIONS = {
     "`gateway.*`.",
     "DestinationPatch": "Members of `NewDestination` but `name`, `type` and `from`; null takes a "
     "member back to its default, and members of objects that are left out stay.",
+    "NewTicket": "The parameters of a stream; or, with `viewer`, selectors, `min_severity` and "
+    "`filter` of what an embedded viewer shows. Records of its use name `subject`.",
     "StreamParameters": "The query parameters of `GET /v1/stream` as members: strings, numbers, "
     "true, false, or lists of them.",
 }
@@ -112,6 +116,15 @@ SCHEMAS["DestinationPatch"] = {
     "properties": {
         name: of for name, of in _members.items() if name not in ("name", "type", "from")
     },
+}
+_selection = msgspec.json.schema(StreamParameters)["additionalProperties"]
+SCHEMAS["NewTicket"] = {
+    "type": "object",
+    "properties": {
+        "viewer": named("ViewerOptions"),
+        "subject": {**TEXT, "minLength": 1, "maxLength": 256},
+    },
+    "additionalProperties": _selection,
 }
 for _named, _about in _DESCRIPTIONS.items():
     SCHEMAS[_named]["description"] = _about

@@ -19,6 +19,7 @@ from gateway.http.pages.answer import page_response
 from gateway.http.pages.filter_share import refuse_costly
 from gateway.http.query.counts import CountsQuery, parse_counts
 from gateway.http.query.position import end_of, find_least
+from gateway.http.query.viewer import asked_by
 from gateway.http.request.access_logging import log_query
 from gateway.http.request.admission import Admission
 from gateway.http.request.context import Context
@@ -49,14 +50,15 @@ async def count(request: web.Request, context: Context, admission: Admission) ->
     """`GET /v1/counts`."""
     key, view, access = admission.key, admission.view, admission.access
     now = context.clock.now()
-    asked = parse_counts(request.query.items(), now)
+    pairs = asked_by(admission.viewer, request.query.items())
+    asked = parse_counts(pairs, now)
     query = asked.query
     admission.most_events(request)
     condition = condition_of(query.filter, query.text)
     if condition is not None and condition.counted:
         refuse_costly(context, key)
     admission.holding(request).take(_LEAST_BYTES)
-    log_query(access, request.query.items(), query, view)
+    log_query(access, pairs, query, view)
     _refuse_hidden(asked, view)
     log = context.log
     bound = await bound_view(log, view, now)

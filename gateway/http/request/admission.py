@@ -17,6 +17,7 @@ from gateway.access.credentials.pepper import Peppers
 from gateway.access.credentials.session import Session
 from gateway.access.credentials.ticket import Ticket
 from gateway.access.credentials.token import key_id_of
+from gateway.access.credentials.viewer import Viewer
 from gateway.access.grants.grant import Grant
 from gateway.access.keyring import Keyring
 from gateway.access.keys.key import Key
@@ -29,6 +30,7 @@ from gateway.access.policy.decision import (
     View,
     decide_state,
 )
+from gateway.access.policy.narrowing import within_lookback
 from gateway.access.sessions import Sessions
 from gateway.access.usage.access import Access
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized, Unavailable
@@ -36,6 +38,7 @@ from gateway.event import Event
 from gateway.http.credentials.cookie import session_secret
 from gateway.http.credentials.guard import check_signed_in
 from gateway.http.credentials.token import sends_key, token_of
+from gateway.http.credentials.viewer import viewer_of, viewer_over
 from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.in_flight import Holding, InFlight
 from gateway.http.request.limits import AppliedLimits, PageAllowance
@@ -77,6 +80,7 @@ class Admission(msgspec.Struct, eq=False, gc=False):
     _control: AdmissionControl
     # Of a person who has signed in to the console; None for requests with a key or ticket.
     session: Session | None = None
+    viewer: Viewer | None = None
     _also: dict[str, Allowed | Denied] | None = None
     _grants: tuple[Grant, ...] | None = None
     _allowance: PageAllowance | None = None
@@ -84,7 +88,7 @@ class Admission(msgspec.Struct, eq=False, gc=False):
 
     def view_of(self, action: str) -> View | None:
         """View of the key under another action; None if that is denied."""
-        decision = self._control.decide(self.key, action, self.access)
+        decision = self._decide(self.key, action)
         self._also = {**(self._also or {}), action: decision}
         return decision.view if isinstance(decision, Allowed) else None
 
@@ -104,10 +108,12 @@ class Admission(msgspec.Struct, eq=False, gc=False):
         await control.knowledge.await_knowledge(before.id)
         if self.session is not None and await control.sessions.get(self.session.id) is None:
             raise session_over()
+        if self.viewer is not None and control.keyring.now() >= self.viewer.expires_at:
+            raise viewer_over()
         key = await control.keyring.get(before.id)
         if key is None:
             raise Unauthorized("this key is gone")
-        decision = control.decide(key, self.action, self.access)
+        decision = self._decide(key, self.action)
         if isinstance(decision, Denied):
             raise _refusal(decision, self.action, key)
         same = (key.grants, key.roles, decision.view) == (before.grants, before.roles, self.view)
@@ -118,18 +124,24 @@ class Admission(msgspec.Struct, eq=False, gc=False):
             )
         self.key = key
 
+    def _decide(self, key: Key, action: str) -> Allowed | Denied:
+        """Decision on an action of a key, as far as its viewer may look, if one asks."""
+        decision = self._control.decide(key, action, self.access)
+        if self.viewer is None or isinstance(decision, Denied):
+            return decision
+        return Allowed(within_lookback(decision.view, self.viewer.lookback))
+
     def _others_hold(self, key: Key) -> bool:
         control = self._control
         if self._grants is not None and control.keyring.grants_of(key) != self._grants:
             return False
         return all(
-            control.decide(key, action, self.access) == before
-            for action, before in (self._also or {}).items()
+            self._decide(key, action) == before for action, before in (self._also or {}).items()
         )
 
     async def renew(self, request: web.Request) -> bool:
         """Admit once more after a long wait; return whether the view is the same."""
-        again = await self._control.admit(request, self.action)
+        again = await self._control.admit_reader(request, self.action)
         same = again.view == self.view
         self.key, self.view = again.key, again.view
         request[ADMISSION] = self
@@ -217,8 +229,33 @@ class AdmissionControl:
         """Admit the key of a ticket, or the person whose session has made it."""
         return await self._admit(request, action, ticket)
 
+    async def admit_reader(self, request: web.Request, action: str) -> Admission:
+        """Admit a key, or an embedded viewer by its token."""
+        viewer = await self.viewer_of(request, action)
+        if viewer is not None:
+            return await self.admit_viewer(viewer, request, action)
+        return await self._admit(request, action)
+
+    async def viewer_of(self, request: web.Request, action: str) -> Viewer | None:
+        """The viewer whose token a request has; None if it has other credentials, or none. A wrong
+        one counts like a wrong key."""
+        try:
+            return viewer_of(request, self.keyring.peppers, self.keyring.now())
+        except Unauthorized:
+            address = (await self.arrive(request, action)).address
+            await self.limits.failed(request, address or None)
+            raise
+
+    async def admit_viewer(self, viewer: Viewer, request: web.Request, action: str) -> Admission:
+        """Admit the key of a viewer, which sees no more than its ticket says."""
+        request[CURRENT_ACCESS].subject = viewer.subject
+        admission = await self._admit(request, action, viewer)
+        admission.viewer = viewer
+        admission.view = within_lookback(admission.view, viewer.lookback)
+        return admission
+
     async def _admit(
-        self, request: web.Request, action: str, ticket: Ticket | None = None
+        self, request: web.Request, action: str, ticket: Ticket | Viewer | None = None
     ) -> Admission:
         """Admit the key of the ticket, or else of the credentials; count each request once."""
         access = await self.arrive(request, action)
@@ -273,7 +310,7 @@ class AdmissionControl:
             key, session = await self._key_of(request, access)
         return await self._living(request, key), session
 
-    async def identify_ticket(self, request: web.Request, ticket: Ticket) -> Key:
+    async def identify_ticket(self, request: web.Request, ticket: Ticket | Viewer) -> Key:
         """The key of a ticket, as `identify` gives it."""
         await self.arrive(request, "identify")
         key, _ = await self._key_of_ticket(ticket, request)
@@ -318,7 +355,7 @@ class AdmissionControl:
         return key, session
 
     async def _key_of_ticket(
-        self, ticket: Ticket, request: web.Request
+        self, ticket: Ticket | Viewer, request: web.Request
     ) -> tuple[Key, Session | None]:
         """Key of a ticket, and the session of the person who has made it."""
         access, session = request[CURRENT_ACCESS], None

@@ -53,6 +53,9 @@ class _Plan:
     size: tuple[Limit, ...]
 
 
+_OF_VIEWERS = Concurrency("viewer-streams", 1, "local")
+
+
 class PageAllowance:
     """Allowance of a key for one page: at most `events` events. What is sent is counted."""
 
@@ -178,6 +181,24 @@ class AppliedLimits:
         if isinstance(place, Decision):
             raise self._refusal(request, place, "open streams of this key", "too_many_streams")
         return place
+
+    async def open_viewer(self, request: web.Request, viewer: str, key: Key) -> Lease | None:
+        """Place of a new stream of an embedded viewer, which has one at a time."""
+        own = await self._leases.acquire(_OF_VIEWERS, viewer)
+        if isinstance(own, Decision):
+            raise self._refusal(request, own, "open streams of this viewer", "too_many_streams")
+        try:
+            of_key = await self.open_stream(request, key)
+        except BaseException:
+            own.release()
+            raise
+
+        def release() -> None:
+            own.release()
+            if of_key is not None:
+                of_key.release()
+
+        return Lease(release)
 
     def pacer(self, key: Key) -> DeliveryPacer | None:
         """Pacer that keeps a stream within the key's delivery limits; None without limits."""

@@ -11,29 +11,36 @@ import msgspec
 from aiohttp import web
 
 from gateway.access.credentials.ticket import (
-    COOKIE_NAME,
     COOKIE_SECONDS,
     KIND,
     StreamCookie,
     Ticket,
     TicketUse,
+    UsedOnce,
     new_cookie,
     read_cookie,
     read_ticket,
     sign_cookie,
     stale_cookies,
-    stream_cookies,
 )
 from gateway.cursor import later, parse_cursor
 from gateway.errors import Forbidden, InvalidRequest, NotAcceptable, Unauthorized
 from gateway.formats.csv import CSV_TYPE
 from gateway.http.connection.address import is_secure
 from gateway.http.connection.web_origin import parse_origin
+from gateway.http.credentials.stream_cookie import (
+    cookie_names,
+    forget_cookie,
+    sent_stream_cookies,
+    set_cookie,
+)
 from gateway.http.credentials.token import offered_subprotocols, offered_ticket
 from gateway.http.query.csv_view import csv_body, not_csv
 from gateway.http.query.position import Begin
 from gateway.http.query.query import RESUME, Query, pairs_of_body, parse_stream
 from gateway.http.query.values import Pairs
+from gateway.http.query.viewer import asked_by
+from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import json_body
 from gateway.http.request.context import CONTEXT, Context
@@ -49,8 +56,6 @@ from gateway.wire.framing import Wire
 from gateway.wire.http_body import Ndjson, Sse
 from gateway.wire.websocket_writer import SUBPROTOCOLS, PlainWebSocket
 
-# Browsers accept such a cookie over TLS only (RFC 6265bis, section 4.1.3.1).
-_SECURE = "__Secure-"
 _KINDS = ("text/event-stream", "application/x-ndjson", "application/ndjson")
 # Of formats that are not JSON.
 _TEXT_LINES = ("text/plain",)
@@ -235,14 +240,13 @@ async def _admit(request: web.Request) -> Opening:
     context = request.app[CONTEXT]
     control = context.admission
     if "ticket" not in request.query and "Sec-WebSocket-Protocol" not in request.headers:
-        return Opening(await control.admit(request, "stream"), list(request.query.items()))
+        return await _of_reader(request)
     await control.arrive(request, "stream")
     if len(request.query.getall("ticket", [])) > 1:
         raise InvalidRequest("ticket: given several times; send one", parameter="ticket")
     text = request.query.get("ticket") or offered_ticket(request)
     if text is None:
-        admission = await control.admit(request, "stream")
-        return Opening(admission, list(request.query.items()))
+        return await _of_reader(request)
     now = context.clock.now()
     # When a browser reconnects, the ticket has expired, but its claims count.
     ticket = read_ticket_of(text, context)
@@ -253,6 +257,7 @@ async def _admit(request: web.Request) -> Opening:
     if ticket is None:
         await control.refuse_ticket(request)
     if cookie is not None:
+        request[CURRENT_ACCESS].subject = ticket.subject
         admission = await control.admit_ticket(ticket, request, "stream")
         return Opening(admission, [*ticket.parameters, *resumed], cookie=cookie)
     if now >= ticket.expires_at:
@@ -263,14 +268,21 @@ async def _admit(request: web.Request) -> Opening:
             "ticket with `after`",
             parameter="last_event_id",
         )
+    request[CURRENT_ACCESS].subject = ticket.subject
     admission = await control.admit_ticket(ticket, request, "stream")
     if ticket in context.used_tickets:
         await control.refuse_ticket(request)
     return Opening(admission, list(ticket.parameters), ticket, "ticket" in request.query)
 
 
+async def _of_reader(request: web.Request) -> Opening:
+    """Stream of a key, or of an embedded viewer."""
+    admission = await request.app[CONTEXT].admission.admit_reader(request, "stream")
+    return Opening(admission, asked_by(admission.viewer, request.query.items()))
+
+
 @asynccontextmanager
-async def spend_ticket(request: web.Request, ticket: Ticket) -> AsyncIterator[None]:
+async def spend_ticket(request: web.Request, ticket: UsedOnce) -> AsyncIterator[None]:
     """Spend the ticket of a stream, unless the body raises.
 
     Raises `Unauthorized` if it was already used, in any process.
@@ -296,8 +308,8 @@ async def spend_ticket(request: web.Request, ticket: Ticket) -> AsyncIterator[No
 
 def _cookie_of(ticket: Ticket, request: web.Request, now: float) -> StreamCookie | None:
     """Cookie made from this ticket, for a browser that reconnects."""
-    cookies = _cookies(request)
-    for name in _cookie_names(ticket.id):
+    cookies = sent_stream_cookies(request)
+    for name in cookie_names(ticket.id):
         value = cookies.get(name, "")
         for pepper in request.app[CONTEXT].keyring.peppers.for_tickets():
             if (cookie := read_cookie(value, ticket.id, pepper, now)) is not None:
@@ -362,37 +374,19 @@ def cookie_headers(
     secure = is_secure(request)
     cookie = new_cookie(ticket, begin, until, context.clock.now())
     value = sign_cookie(cookie, context.keyring.peppers.current.secret)
-    over_tls, plain = _cookie_names(cookie.ticket_id)
+    over_tls, plain = cookie_names(cookie.ticket_id)
     name = over_tls if secure else plain
-    cookies = [_set_cookie(name, value, COOKIE_SECONDS, secure)]
-    cookies += [forget_cookie(request, stale) for stale in stale_cookies(_cookies(request))]
+    cookies = [set_cookie(name, value, COOKIE_SECONDS, secure)]
+    sent = sent_stream_cookies(request)
+    cookies += [forget_cookie(request, stale) for stale in stale_cookies(sent)]
     return [("Set-Cookie", one) for one in cookies]
 
 
 def answer_complete(request: web.Request, cookie: StreamCookie) -> web.Response:
     """Answer for a complete stream: 204 stops reconnects (WHATWG HTML, section 9.2.3)."""
     response = web.Response(status=204, headers={"Cache-Control": "no-store"})
-    cookies = _cookies(request)
-    for name in _cookie_names(cookie.ticket_id):
+    cookies = sent_stream_cookies(request)
+    for name in cookie_names(cookie.ticket_id):
         if name in cookies:
             response.headers.add("Set-Cookie", forget_cookie(request, name))
     return response
-
-
-def _cookies(request: web.Request) -> dict[str, str]:
-    return stream_cookies(request.headers.getall("Cookie", ()))
-
-
-def _cookie_names(ticket_id: str) -> tuple[str, str]:
-    """Names of a ticket's cookie, over TLS and without."""
-    return f"{_SECURE}{COOKIE_NAME}{ticket_id}", f"{COOKIE_NAME}{ticket_id}"
-
-
-def forget_cookie(request: web.Request, name: str) -> str:
-    """`Set-Cookie` value that removes a cookie."""
-    return _set_cookie(name, "", 0, is_secure(request))
-
-
-def _set_cookie(name: str, value: str, seconds: int, secure: bool) -> str:
-    attributes = f"Path=/v1/stream; Max-Age={seconds}; HttpOnly; SameSite=Strict"
-    return f"{name}={value}; {attributes}{'; Secure' if secure else ''}"

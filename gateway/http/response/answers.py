@@ -280,7 +280,7 @@ class TicketParameters(Struct):
 
 
 class MeAnswer(Struct, omit_defaults=True):
-    kind: Annotated[str, about(enum=["key", "person", "ticket"])]
+    kind: Annotated[str, about(enum=["key", "person", "ticket", "viewer"])]
     id: Annotated[str, about("Id of the key.")]
     name: str
     purpose: str
@@ -303,43 +303,6 @@ class MeAnswer(Struct, omit_defaults=True):
     parameters: Annotated[
         Sequence[TicketParameters], about("Of a ticket: those of its stream.")
     ] = ()
-
-
-class SessionAnswer(Struct):
-    id: str
-    key: Annotated[str, about("Id of the key, under whose rights the session is.")]
-    created_at: Moment
-    ends_at: Annotated[Moment, about("Unless a person does something before.")]
-    csrf: Annotated[str, about("Sent as `X-Audit-CSRF` with each change.")]
-
-
-class ListedSession(Struct):
-    id: Annotated[str, about("Public; it signs nobody in.")]
-    key: Annotated[str, about("Id of the key, under whose rights the session is.")]
-    name: Annotated[str, about("Of the key.")]
-    created_at: Moment
-    used_at: Annotated[Moment, about("When a person did something last, to the minute.")]
-    ends_at: Annotated[Moment, about("Unless a person does something before.")]
-    address: Annotated[str | None, about("Where it was signed in from; `null`: hidden.")]
-    client: str | None
-    current: Annotated[bool, about("Whether it is the session that asks.")]
-
-
-class SessionList(Struct):
-    sessions: list[ListedSession]
-    total: Annotated[int, about("Of which the most recently used are listed.")]
-
-
-class SavedView(Struct, omit_defaults=True):
-    name: str
-    query: Annotated[dict[str, str | list[str]], about("As the parameters of a page.")]
-    saved_at: Moment
-    since: Annotated[str | None, about("RFC 3339, or a duration before now.")] = None
-    until: Annotated[str | None, about("RFC 3339, or a duration before now.")] = None
-
-
-class SavedViewList(Struct):
-    views: list[SavedView]
 
 
 class GoneProblem(ProblemAnswer):
@@ -369,7 +332,7 @@ FindingList = defstruct("FindingList", [("findings", list[FindingAnswer])])
 ANSWERS: tuple[type[Struct], ...] = (
     EventAnswer, PageAnswer, AroundAnswer, CountsAnswer, Ingested, IngestedLeniently,
     IngestProgress, HecResult, HecAcks,
-    TicketAnswer, SessionAnswer, SessionList, SavedView, SavedViewList, MeAnswer,
+    TicketAnswer, MeAnswer,
     KeyInUse, KeyList, RoleList, DeletedRole, FindingList,
     DestinationList, DeadLetterList,
     DeletedDeadLetters, TestAnswer, ConsumerAnswer, ConsumerList, Acknowledged, UsageRows,

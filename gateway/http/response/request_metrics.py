@@ -25,7 +25,7 @@ REFUSALS = (
     "maker_ended", "basic_needs_tls", "origin_not_allowed", "cursor_expired", "cursor_unknown",
     "rate_limited", "key_throttled", "quota_exhausted", "filter_share_used_up",
     "too_many_connections", "too_many_streams", "too_many_bytes_in_flight", "busy",
-    "beyond_lookback", "hidden_by_mask",
+    "beyond_lookback", "hidden_by_mask", "viewer_ended", "not_for_viewers", "outside_ticket",
     OTHER,
 )  # fmt: skip
 _REFUSED = (401, 403, 410, 429)
@@ -52,7 +52,7 @@ SIGN_INS = tuple(
 )
 # The routes by which a sign-in is refused.
 _SIGN_INS = {"POST /v1/session": BY_KEY, "GET /v1/session/oidc/callback": BY_OIDC}
-_CONSOLE = ("/console/", "/v1/session")
+_CONSOLE = ("/console/", "/v1/session", "/v1/views", "/v1/viewer/", "/embed")
 _REVIEWS = ("/document", "/history", "/usage", "/expected", "/findings", "/explain", "/simulate")
 _KEYS = ("/v1/keys", "/v1/roles", "/v1/tickets")
 

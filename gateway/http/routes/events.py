@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.access.credentials.token import looks_like_token
+from gateway.access.credentials.viewer import EXPORT
 from gateway.access.usage.access import PULLED, READ
 from gateway.cursor import advance, format_cursor
 from gateway.errors import Conflict, NotAcceptable, NotFound
@@ -22,6 +23,7 @@ from gateway.http.pages.filter_share import refuse_costly
 from gateway.http.pages.search import PageSearch
 from gateway.http.query.csv_view import csv_of, not_csv
 from gateway.http.query.query import parse_by_id, parse_page
+from gateway.http.query.viewer import asked_by, refuse_unless
 from gateway.http.request.access_logging import log_out_of_scope, log_query
 from gateway.http.request.admission import Admission
 from gateway.http.request.body import NDJSON_TYPES
@@ -55,7 +57,8 @@ _TEXT = "text/plain; charset=utf-8"
 async def pull(request: web.Request, context: Context, admission: Admission) -> web.Response:
     """`GET /v1/events`."""
     key, view, access = admission.key, admission.view, admission.access
-    query = parse_page(request.query.items(), context.clock.now())
+    pairs = asked_by(admission.viewer, request.query.items())
+    query = parse_page(pairs, context.clock.now())
     kind = _kind(request, query.format, context)
     # `Accept` names a format where none is named.
     name = "cloudevents" if kind == BATCH_TYPE else query.format
@@ -68,11 +71,12 @@ async def pull(request: web.Request, context: Context, admission: Admission) -> 
     bound = await bound_view(context.log, view, context.clock.now())
     options = CsvOptions()
     if kind == CSV_TYPE:
+        refuse_unless(admission.viewer, EXPORT)
         options, format = csv_of(query, bound)
     elif query.csv is not None:
         raise not_csv()
     stream_query = StreamQuery(query.wanted, bound, condition)
-    notice = log_query(access, request.query.items(), query, view)
+    notice = log_query(access, pairs, query, view)
     consumed: ConsumerPage | None = None
     if query.consumer is not None:
         consumed = await begin_page(request, admission, query, bound)

@@ -15,11 +15,12 @@ import msgspec
 from aiohttp import web
 
 from gateway.access.credentials.ticket import MAX_LENGTH, StreamCookie, new_ticket, sign
+from gateway.access.credentials.viewer import EXPORT, LIVE
 from gateway.access.limits.ports import Lease
 from gateway.access.usage.access import OPENED
 from gateway.clock import format_rfc3339
 from gateway.cursor import distance, earlier, format_cursor, parse_cursor
-from gateway.errors import InvalidRequest, Unavailable
+from gateway.errors import Forbidden, InvalidRequest, Unavailable
 from gateway.http.connection.handoff import (
     HandedOff,
     half_closed,
@@ -34,6 +35,7 @@ from gateway.http.exports.exporting import export_headers, export_sink
 from gateway.http.query.position import Begin, count_events, end_of, find_begin
 from gateway.http.query.query import Query, pairs_of_body, parse_stream
 from gateway.http.query.range import OPEN
+from gateway.http.query.viewer import refuse_unless
 from gateway.http.request import stream_access
 from gateway.http.request.access_logging import log_query
 from gateway.http.request.admission import Admission
@@ -49,6 +51,7 @@ from gateway.http.request.context import CONTEXT, Context
 from gateway.http.request.origin import check_origin
 from gateway.http.response.answers import TicketAnswer
 from gateway.http.response.problem import LIMIT_DECISION, json_response
+from gateway.http.viewer.tickets import subject_of, viewer_ticket
 from gateway.log.bound_view import bound_view
 from gateway.looking.condition import condition_of
 from gateway.streaming.consumer_reader import ConsumerReader
@@ -56,6 +59,7 @@ from gateway.streaming.event_selector import EventSelector
 from gateway.streaming.live.delivery_pacer import DeliveryPacer
 from gateway.streaming.live.interest import Interest, StreamQuery
 from gateway.streaming.live.subscription import StreamSink, Subscription
+from gateway.wire.framing import VIEWER_TAKEN_OVER
 from gateway.wire.websocket_writer import PlainWebSocket
 
 
@@ -82,15 +86,26 @@ async def stream_post(request: web.Request) -> web.StreamResponse:
 async def create_ticket(
     request: web.Request, context: Context, admission: Admission
 ) -> web.Response:
-    """`POST /v1/tickets`: the parameters of a stream as JSON."""
+    """`POST /v1/tickets`: the parameters of a stream as JSON, or those of an embedded viewer."""
     check_origin(request)
-    pairs = pairs_of_body(await json_body(request))
+    subject, body = subject_of(await json_body(request))
+    if isinstance(body, dict) and "viewer" in body:
+        return await viewer_ticket(context, admission, body, subject)
+    if admission.action != "stream":
+        raise Forbidden(
+            "a ticket opens a stream, and no grant of this key allows that; a ticket with `viewer` "
+            "needs no more than pull",
+            code="action_not_granted",
+            action="stream",
+        )
+    pairs = pairs_of_body(body)
     now = context.clock.now()
     refuse_consumer_with_ticket(parse_stream(pairs, None, now))
     key, session = admission.key, admission.session
     # Persons have no key that would outlast their session.
     person = session.id if session is not None and key.person is not None else ""
-    ticket = new_ticket(key.id, tuple(pairs), request.headers.get("Origin"), now, person)
+    origin = request.headers.get("Origin")
+    ticket = new_ticket(key.id, tuple(pairs), origin, now, person, subject)
     secret = context.keyring.peppers.current.secret
     text = sign(ticket, secret)
     if len(text) > MAX_LENGTH:
@@ -104,6 +119,8 @@ async def _open(
 ) -> web.StreamResponse:
     asked, context = await coming, request.app[CONTEXT]
     opening, query, key = asked.opening, asked.query, asked.opening.admission.key
+    viewer = opening.admission.viewer
+    refuse_unless(viewer, LIVE if query.follow else EXPORT)
     view = await bound_view(context.log, opening.admission.view, context.clock.now())
     stream_query = StreamQuery(query.wanted, view, condition_of(query.filter, query.text))
     access = opening.admission.access
@@ -133,7 +150,14 @@ async def _open(
         asked = msgspec.structs.replace(asked, query=left)
     interest, ticket = Interest(stream_query, asked.wire), opening.ticket
     pacer = context.limits.pacer(key)
-    place = await context.limits.open_stream(request, key)
+    if viewer is None or not query.follow:
+        place = await context.limits.open_stream(request, key)
+    else:
+        # The page has come back: what it had before is over, whether that is known yet or not.
+        for one in context.hub.streams_of(key.id):
+            if one.viewer == viewer.id:
+                context.hub.end(one, VIEWER_TAKEN_OVER)
+        place = await context.limits.open_viewer(request, viewer.id, key)
     with ExitStack() as unless_opened:
         if place is not None:
             unless_opened.callback(place.release)
@@ -254,6 +278,12 @@ async def _take(
         place=held.place,
         consumer=reader,
     )
+    viewer = admission.viewer
+    if viewer is not None:
+        subscription.lookback = viewer.lookback
+        left = viewer.expires_at - context.clock.now()
+        subscription.ends_at = context.clock.monotonic() + left
+        subscription.viewer = viewer.id if query.follow else ""
     if export is None:
         connection.write(head + notice + greeting)
     else:

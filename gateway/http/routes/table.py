@@ -60,6 +60,7 @@ from gateway.http.routes import (
     stream,
     streams,
 )
+from gateway.http.viewer.routes import VIEWER_ROUTES
 from gateway.looking.buckets import AUTO, STEPS
 
 _ADMIN = ("keys.admin",)
@@ -192,12 +193,12 @@ ROUTES: tuple[Route, ...] = (
               content={JSON: {"schema": named("Page")}, NDJSON: {"schema": named("Event")},
                        BATCH_TYPE: {"schema": listed({"type": "object"})},
                        "text/plain": {"schema": TEXT}, CSV_TYPE: {"schema": TEXT}})},
-          problems=(406, 409, 410), tag="events",
+          problems=(406, 409, 410), tag="events", for_viewers=True,
           parameters=query(PAGE, limit={"schema": PAGE_LIMIT})),
     Route("GET", "/v1/counts", counts.count, ("pull",), "counts",
           "Numbers of events by time and by members, without the events.",
           {200: says("Exact as far as it goes back.", named("Counts"))},
-          problems=(410,), tag="events", parameters=query(COUNTS, step=_STEP)),
+          problems=(410,), tag="events", parameters=query(COUNTS, step=_STEP), for_viewers=True),
     # Ids may contain slashes.
     Route("GET", "/v1/events/{id:.+}", events.by_id, ("pull",), "event", "One event.",
           {200: says("The event; with `around` it is one member of the answer.",
@@ -215,10 +216,11 @@ ROUTES: tuple[Route, ...] = (
           "The same for parameters that are too long for a URL.",
           {200: _STREAMED}, problems=(406, 409, 410), tag="events", parameters=(LAST_EVENT_ID,),
           body=content(named("StreamParameters")), admitted=False),
-    Route("POST", "/v1/tickets", stream.create_ticket, ("stream",), "ticket",
-          "A ticket that opens this one stream within 30 seconds, for a browser.",
+    Route("POST", "/v1/tickets", stream.create_ticket, ("stream", "pull"), "ticket",
+          "A ticket for a browser, which counts once within 30 seconds: it opens this one stream, "
+          "or with `viewer` an embedded viewer.",
           {201: says("The ticket.", named("Ticket"))}, tag="events",
-          body=content(named("StreamParameters"))),
+          body=content(named("NewTicket"))),
     Route("GET", "/v1/streams", streams.list_all, ("ops.read", "stream"), "streams",
           "Live streams of all workers and replicas; without `ops.read` those of the asking key.",
           {200: says("In the order asked for. `partial`: the processes in `missing` did not answer "
@@ -364,5 +366,6 @@ ROUTES: tuple[Route, ...] = (
     *REVIEW_ROUTES,
     *HEALTH_ROUTES,
     *CONSOLE_ROUTES,
+    *VIEWER_ROUTES,
     *ROUTES_OF_SENDERS,
 )  # fmt: skip

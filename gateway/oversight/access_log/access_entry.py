@@ -19,7 +19,7 @@ _SEVERITY = {"success": 1, "failure": 2, "denied": 3}
 _MOST_NAMED = MOST_TARGETS - 1
 _MOST = {
     "parameters": 16, "about": 256, "clients": 8, "forbidden": 16, "out_of_scope": 16,
-    "claimed": _MOST_NAMED, "pages": 16,
+    "claimed": _MOST_NAMED, "pages": 16, "subjects": 16,
 }  # fmt: skip
 _MOST_RANGES = 16
 # Most characters of all details, and of the parameters of one access.
@@ -87,6 +87,8 @@ class AccessEntry:
             kept = kept and self._keep("claimed", access.claimed)
         if access.page:
             kept = kept and self._keep("pages", access.page)
+        if access.subject:
+            kept = kept and self._keep("subjects", access.subject)
         for category in access.forbidden:
             kept = kept and self._keep("forbidden", category)
         for selected in access.out_of_scope:
@@ -171,6 +173,11 @@ class AccessEntry:
             values = self._details.get(name, ())
             if len(values) >= (2 if name in ("about", "clients") else 1):
                 data[name] = [clean(value, 1024) for value in values]
+        subjects = list(self._details.get("subjects", ()))
+        if len(subjects) == 1:
+            data["subject"] = subjects[0]
+        elif subjects:
+            data["subjects"] = subjects
         if len(self._whose) > 1:
             data["whose"] = [
                 {"key": key_id, "address": clean(address)} for key_id, address in self._whose

@@ -175,7 +175,7 @@ class AccessLog:
         keyless = access.key is None
         if len(self._entries) >= MOST_ENTRIES or (keyless and self._keyless >= MOST_KEYLESS):
             # Keys and addresses are then among the details.
-            identity = ("", access.action, access.outcome, access.reason, "", "", "")
+            identity = ("", access.action, access.outcome, access.reason, "", "", "", "")
             known = self._entries.get(identity)
             if known is not None:
                 return known, identity
@@ -271,6 +271,7 @@ def use_of_stream(subscription: Subscription, opened: Access, now: float) -> Acc
         page=opened.page,
         transport=opened.transport,
         parameters=opened.parameters,
+        subject=opened.subject,
         begin=opened.begin,
         end=later(opened.begin, subscription.cursor),
         events=subscription.delivered,
@@ -288,6 +289,7 @@ def _identity(access: Access) -> Identity:
         address_subject(address) if key is None else address,
         access.attempted,
         access.route,
+        access.subject,
         # Each file is traced by itself.
         "" if access.export is None else access.request_id,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Container, Iterator
 from heapq import heapify, heappop, heappush
@@ -17,10 +18,12 @@ class Lifetimes:
         self._ends: list[tuple[float, int, Subscription]] = []
 
     def begin(self, subscription: Subscription, now: float) -> None:
-        """Begin the life of a stream."""
+        """Begin the life of a stream, which may have an end of its own."""
+        ends = subscription.ends_at
         if self._seconds:
             # Jittered, so that streams opened together do not all come back together.
-            ends = now + self._seconds * random.uniform(0.8, 1.0)
+            ends = min(ends, now + self._seconds * random.uniform(0.8, 1.0))
+        if ends < math.inf:
             subscription.ends_at = ends
             heappush(self._ends, (ends, id(subscription), subscription))
 

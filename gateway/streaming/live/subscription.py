@@ -124,9 +124,9 @@ class Subscription:
 
     __slots__ = (
         "address", "caught_up", "consumer", "costly", "counted", "cursor", "end", "ends_at",
-        "first", "interest", "joined_at", "joined_bytes", "key_id", "last", "limit", "number",
-        "opened", "pacer", "place", "sent", "sent_bytes", "shard", "sink", "skip_gaps", "state",
-        "task", "until", "when_complete",
+        "first", "interest", "joined_at", "joined_bytes", "key_id", "last", "limit",
+        "lookback", "number", "opened", "pacer", "place", "sent", "sent_bytes", "shard", "sink",
+        "skip_gaps", "state", "task", "until", "viewer", "when_complete",
     )  # fmt: skip
 
     def __init__(
@@ -165,6 +165,9 @@ class Subscription:
         # Its opening, for the access log, and how many of its events detection has counted.
         self.opened: Access | None = None
         self.counted = 0
+        # Of an embedded viewer: the id of its token, and how far back it looks at most, in seconds.
+        self.viewer = ""
+        self.lookback: int | None = None
         # None for most streams, whose filters never cost too much to be live.
         self.costly: CostBackoff | None = None
         self.state = State.REPLAYING

@@ -1,4 +1,4 @@
-// Calls of the gateway's HTTP interface, under the session's cookie.
+// Calls of the gateway's HTTP interface, under the session's cookie, or the token of a viewer.
 
 // A refusal, as its problem document (RFC 9457) says it; `status` 0: there was no answer.
 export class Problem extends Error {
@@ -12,13 +12,28 @@ export class Problem extends Error {
   }
 }
 
+const BEARER = "base64url.bearer.authorization.audit.";
 const AWAY = { code: "away", detail: "The gateway does not answer." };
 let csrf = "";
 let page = "";
+let token = "";
+let cookies = "same-origin";
 let signedOut = () => {};
 
 export function useCsrf(token) {
   csrf = token;
+}
+
+// Sends this token with all that follows, and no cookie.
+export function useToken(text) {
+  token = text;
+  cookies = "omit";
+}
+
+// What a WebSocket offers beside its subprotocol, as browsers let it send no header.
+export function credentialProtocols() {
+  if (!token) return [];
+  return [BEARER + btoa(token).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")];
 }
 
 // Names the page in the gateway's record of each look.
@@ -46,8 +61,10 @@ export function address(path, query = {}) {
 // `background`: no person has caused it, so that it does not keep the session.
 export async function request(method, path, options = {}) {
   const { query, body, accept, background, signal, ifMatch } = options;
-  const headers = { Accept: accept || "application/json", "X-Audit-Page": `console/${page}` };
-  if (method !== "GET") headers["X-Audit-CSRF"] = csrf;
+  const headers = { Accept: accept || "application/json" };
+  if (page) headers["X-Audit-Page"] = `console/${page}`;
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (method !== "GET" && csrf) headers["X-Audit-CSRF"] = csrf;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (background) headers["X-Audit-Background"] = "1";
   if (ifMatch) headers["If-Match"] = ifMatch;
@@ -58,7 +75,7 @@ export async function request(method, path, options = {}) {
       headers,
       signal,
       body: body === undefined ? undefined : JSON.stringify(body),
-      credentials: "same-origin",
+      credentials: cookies,
       cache: "no-store",
       redirect: "error",
     });

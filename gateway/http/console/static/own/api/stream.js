@@ -1,5 +1,5 @@
 // A live stream over a WebSocket, as lines of text; it comes back from its cursor.
-import { address, get, request } from "api/http";
+import { address, credentialProtocols, get, request } from "api/http";
 
 const SUBPROTOCOL = "audit.v1.lines";
 const FIRST_PAUSE_MS = 500;
@@ -11,8 +11,8 @@ const CURSOR = /^\{"cursor":"([^"]+)"/;
 
 // Opens the stream of a query. `on.lines(text)` gets lines of events, each with its cursor first;
 // `on.control(message)` gaps and notices; `on.state(name, detail)` is called with `live`, `away`
-// (it comes back by itself) or `ended`.
-export function openStream(query, on) {
+// (it comes back by itself) or `ended`. `start`: where it begins, in place of now.
+export function openStream(query, on, start = { from: "now" }) {
   let socket = null;
   let closed = false;
   let cursor = "";
@@ -20,10 +20,10 @@ export function openStream(query, on) {
   let timer = 0;
 
   const connect = () => {
-    const begin = cursor ? { after: cursor, on_gap: "skip" } : { from: "now" };
+    const begin = cursor ? { after: cursor, on_gap: "skip" } : start;
     const url = new URL(address("/v1/stream", { ...query, ...begin }), location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-    socket = new WebSocket(url, [SUBPROTOCOL]);
+    socket = new WebSocket(url, [SUBPROTOCOL, ...credentialProtocols()]);
     let opened = false;
     socket.onopen = () => {
       opened = true;
@@ -36,7 +36,7 @@ export function openStream(query, on) {
       if (code >= FIRST_TERMINAL && code <= LAST_TERMINAL) {
         on.state("ended", { code, reason: reasonOf(reason) });
         // The session may be over, which this tells the page.
-        get("/v1/session", {}, { background: true }).catch(() => {});
+        get("/v1/me", {}, { background: true }).catch(() => {});
         return;
       }
       if (opened) later();
@@ -59,15 +59,19 @@ export function openStream(query, on) {
 
   // Browsers do not tell why a handshake was refused: the same is asked in another way.
   const explain = async () => {
-    const begin = cursor ? { after: cursor } : { from: "now" };
+    const viewing = credentialProtocols().length > 0;
+    const begin = cursor ? { after: cursor } : start;
     const options = { accept: "application/x-ndjson", background: true };
     try {
       const asked = { ...query, ...begin, on_gap: "skip", follow: false, limit: 1 };
-      await request("GET", "/v1/stream", { ...options, query: asked });
+      // Viewers may not ask for all that keys may.
+      if (viewing) await get("/v1/me", {}, { background: true });
+      else await request("GET", "/v1/stream", { ...options, query: asked });
       later();
     } catch (problem) {
       if (closed) return;
-      const passes = problem.status === 0 || problem.status === 429 || problem.status >= 500;
+      // The page around a viewer gives another ticket.
+      const passes = (viewing && problem.code === "viewer_ended") || problem.status === 0 || problem.status === 429 || problem.status >= 500;
       if (passes) later(problem.message);
       else on.state("ended", { code: problem.code, reason: problem.message });
     }

@@ -47,7 +47,7 @@ export function Heading({ children, actions }) {
   </div>`;
 }
 
-function Said() {
+export function Said() {
   const said = useSaid();
   return html`<div class="said" role="status" aria-live="polite">
     ${said.map(({ number, text, undo }) => html`<p key=${number}>${text}

@@ -4,7 +4,7 @@ import { html } from "dom";
 import { Choice, TextField } from "parts/fields";
 import { dated } from "parts/time";
 
-const LAST = [
+export const LAST = [
   ["15m", "last 15 minutes"], ["1h", "last hour"], ["6h", "last 6 hours"], ["24h", "last 24 hours"],
   ["7d", "last 7 days"], ["30d", "last 30 days"],
 ];
