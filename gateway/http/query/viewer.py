@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from gateway.access.credentials.viewer import EXPORT, MAX_LENGTH, TEXT, Viewer
 from gateway.access.policy.subsumption import scope_covers
@@ -34,16 +34,19 @@ class ViewerOptionsBody(Body, frozen=True):
     origin: Annotated[
         str, about("Of the page around it; may be left out if `server.allowed_origins` has one.")
     ] = ""
-    columns: Annotated[
-        tuple[str, ...],
-        Meta(min_length=1, max_length=MOST_COLUMNS),
-        about("Members as in `columns` of CSV: what is shown first of an event, and in files."),
-    ] = DEFAULT_COLUMNS
+    columns: (
+        Annotated[
+            tuple[str, ...],
+            Meta(min_length=1, max_length=MOST_COLUMNS),
+            about("Members as in `columns` of CSV: what is shown first of an event, and in files."),
+        ]
+        | UnsetType
+    ) = UNSET
     may: Annotated[
         tuple[Literal["text", "export", "live"], ...],
         about("Search text, save files, follow live."),
     ] = ()
-    since: Annotated[Duration, about("How far back it looks at most.")] = ""
+    since: Annotated[Duration, about("How far back it looks at most.")] | UnsetType = UNSET
     theme: Annotated[Literal["plain", "slate", "sand", "contrast"], about("Its colours.")] = "plain"
 
 
@@ -59,8 +62,10 @@ def check_selection(pairs: list[tuple[str, str]], now: float) -> None:
     parse_page(pairs, now)
 
 
-def check_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
+def check_columns(columns: tuple[str, ...] | UnsetType) -> tuple[str, ...]:
     """Columns of a viewer. Raises `InvalidRequest`."""
+    if columns is UNSET:
+        return DEFAULT_COLUMNS
     if any("," in column for column in columns):
         raise InvalidRequest("columns: a list with one name in each place", parameter="columns")
     return parse_columns(",".join(columns))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiohttp import web
+from msgspec import UNSET
 
 from gateway.access.credentials.viewer import LIVE, MAX_LENGTH, Viewer, as_ticket
 from gateway.clock import format_time, parse_duration
@@ -59,7 +60,7 @@ async def viewer_ticket(
     viewer = Viewer(
         "", admission.key.id, tuple(pairs), _origin_of(options, context), 0.0, subject,
         tuple(dict.fromkeys(options.may)),
-        parse_duration(options.since) if options.since else 0,
+        0 if options.since is UNSET else parse_duration(options.since),
         check_columns(options.columns), options.theme,
     )  # fmt: skip
     made, text = as_ticket(viewer, context.keyring.peppers.current.secret, now)

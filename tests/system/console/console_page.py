@@ -11,6 +11,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -205,7 +206,11 @@ class ConsolePage(Page):
 
     def check_quiet(self, origin: str, *, refusals: bool = False) -> None:
         """Fail if the page has complained, or has asked anybody but the gateway."""
+        self.check_quiet_in((origin,), refusals=refusals)
+
+    def check_quiet_in(self, origins: Sequence[str], *, refusals: bool = False) -> None:
+        """Fail if the page has complained, or has asked anybody but these."""
         complaints = self.complaints(refusals=refusals)
         assert complaints == [], complaints
         asked = {urlsplit(url).netloc for url in self.requests()}
-        assert asked <= {urlsplit(origin).netloc}, asked
+        assert asked <= {urlsplit(origin).netloc for origin in origins}, asked

@@ -344,8 +344,8 @@ async def deliver(ask: Asked) -> None:
     await ask("deleteDestination", 204, id="siem")
 
 
-async def test_every_success_is_what_the_document_says_of_it(gateway: Gateway) -> None:
-    ask = Asked(gateway)
+async def test_every_success_is_what_the_document_says_of_it(start: Start) -> None:
+    ask = Asked(await start(server={"allowed_origins": ("https://portal.example",)}))
     for name in ("index", "healthz", "readyz", "metrics", "openapi", "status", "declarationSchema"):
         await ask(name, 200)
     await ask("metrics", 200, headers={"Accept": "application/openmetrics-text"})
@@ -357,6 +357,7 @@ async def test_every_success_is_what_the_document_says_of_it(gateway: Gateway) -
     await change_roles(ask)
     await deliver(ask)
     await sign_in_and_out(ask)
+    await show_embedded(ask)
     assert {one for one in ask.answered if one[1] < 400} == declared(ALL)
 
 
@@ -377,6 +378,14 @@ async def sign_in_and_out(ask: Asked) -> None:
     [own] = [one["id"] for one in listed["sessions"] if one["current"]]
     await ask("endSession", 204, id=own, headers=browser.headers)
     await ask("signOut", 204, headers=browser.headers)
+
+
+async def show_embedded(ask: Asked) -> None:
+    await ask("embed", 200)
+    await ask("embedNamed", 200, id="portal")
+    made = await ask("ticket", 201, json={"viewer": {}, "subject": "s"}, key=ask.key)
+    session = await ask("openViewer", 201, json={"ticket": made["ticket"]})
+    await ask("me", 200, headers={"Authorization": f"Bearer {session['token']}"})
 
 
 async def make_with_a_key_that_is_revoked_meanwhile(
@@ -611,11 +620,12 @@ async def test_every_refusal_for_the_time_being_is_what_the_document_says_of_it(
     with Valkey() as redis:
         gateway = await start(
             redis={"url": redis.url}, limits={"closed_without_redis": ("requests",)},
-            metrics={"require": "ops.read"},
+            metrics={"require": "ops.read"}, server={"allowed_origins": ("https://x.example",)},
         )  # fmt: skip
         limits = {"requests_per_second": 100}
         ask = Asked(gateway, await gateway.mint(EVERYTHING, limits=limits))
         browser = await sign_in(gateway, ask.key)
+        made = await gateway.post("/v1/tickets", json={"viewer": {}}, key=ask.key)
         redis.kill()
         async with asyncio.timeout(patience()):
             while gateway.context.shared.health().up:
@@ -626,6 +636,7 @@ async def test_every_refusal_for_the_time_being_is_what_the_document_says_of_it(
                 await ask(route.name, 503, key=ask.key, **some)
             else:
                 await be_put_off(ask, route)
+        await ask("openViewer", 503, json={"ticket": made.json()["ticket"]})
         await ask("signIn", 503, json={"key": ask.key})
         for name in ("me", "session", "sessions", "endSession", "signOut"):
             await ask(name, 503, headers=browser.headers)

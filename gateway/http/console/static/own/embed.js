@@ -63,4 +63,6 @@ function Embedded() {
     <p class="state" role="status">Waiting for the page around this one …</p></main>`;
 }
 
-render(html`<${Embedded} />`, document.getElementById("app"));
+const app = document.getElementById("app");
+app.replaceChildren();
+render(html`<${Embedded} />`, app);

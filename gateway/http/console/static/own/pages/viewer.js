@@ -205,13 +205,14 @@ function cellOf(event, path) {
 
 function Told({ counted, live, stream }) {
   const { value, problem } = counted;
+  const newer = stream.rows.end - stream.rows.first;
   const state = live && stream.state.name === "ended"
     ? html` · <span class="status ended">live has ended: ${stream.state.detail.reason}</span>`
     : live ? html` · <span class=${`status ${stream.state.name}`}>${stream.state.name === "live" ? "live" : "connecting"}</span>` : null;
   if (problem) return html`not counted: ${problem.message}${state}`;
   if (!value) return html`counting …${state}`;
   return html`${count(value.total)} ${value.total === 1 ? "event" : "events"}${
-    value.complete ? "" : `, counted back to ${dated(value.since)}`}${state}`;
+    value.complete ? "" : `, counted back to ${dated(value.since)}`}${newer ? `, ${count(newer)} newer` : ""}${state}`;
 }
 
 function Save({ asked, columns }) {
