@@ -42,10 +42,13 @@ class ViewerOptionsBody(Body, frozen=True):
         ]
         | UnsetType
     ) = UNSET
-    may: Annotated[
-        tuple[Literal["text", "export", "live"], ...],
-        about("Search text, save files, follow live."),
-    ] = ()
+    may: (
+        Annotated[
+            tuple[Literal["text", "export", "live"], ...],
+            about("Search text, save files, follow live; nothing of it where it is left out."),
+        ]
+        | UnsetType
+    ) = UNSET
     since: Annotated[Duration, about("How far back it looks at most.")] | UnsetType = UNSET
     theme: Annotated[Literal["plain", "slate", "sand", "contrast"], about("Its colours.")] = "plain"
 

@@ -50,7 +50,8 @@ async def viewer_ticket(
     options = parse_body(body["viewer"], ViewerOptionsBody)
     pairs = pairs_of_body({name: value for name, value in body.items() if name != "viewer"})
     check_selection(pairs, now)
-    for action in ("pull", "stream") if LIVE in options.may else ("pull",):
+    may = () if options.may is UNSET else tuple(dict.fromkeys(options.may))
+    for action in ("pull", "stream") if LIVE in may else ("pull",):
         if admission.view_of(action) is None:
             raise Forbidden(
                 f"no grant of this key allows the action `{action}`, which the viewer needs",
@@ -59,7 +60,7 @@ async def viewer_ticket(
             )
     viewer = Viewer(
         "", admission.key.id, tuple(pairs), _origin_of(options, context), 0.0, subject,
-        tuple(dict.fromkeys(options.may)),
+        may,
         0 if options.since is UNSET else parse_duration(options.since),
         check_columns(options.columns), options.theme,
     )  # fmt: skip

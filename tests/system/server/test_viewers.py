@@ -204,7 +204,9 @@ async def test_the_token_opens_pages_counts_and_a_stream_and_nothing_else(portal
             if answer.status < 300 and not route.public:
                 opened.add((method, route.path))
             elif not public:
-                assert answer.status in (401, 403, 405), (method, path, answer.body)
+                # Without an identity provider there is none of its routes.
+                gone = (404,) if path.startswith("/v1/session/oidc") else ()
+                assert answer.status in (401, 403, 405, *gone), (method, path, answer.body)
     assert opened == OPENS
 
 
