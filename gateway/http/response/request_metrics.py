@@ -26,6 +26,7 @@ REFUSALS = (
     "rate_limited", "key_throttled", "quota_exhausted", "filter_share_used_up",
     "too_many_connections", "too_many_streams", "too_many_bytes_in_flight", "busy",
     "beyond_lookback", "hidden_by_mask", "viewer_ended", "not_for_viewers", "outside_ticket",
+    "not_for_people",
     OTHER,
 )  # fmt: skip
 _REFUSED = (401, 403, 410, 429)

@@ -204,7 +204,7 @@ def test_codes_of_ends_say_whether_to_come_back() -> None:
         1012: {"restart", "consumer_rewound"},
         1013: {"overload", "ack_timeout"},
         4001: {"throttled", "quota_exhausted"},
-        4505: {"consumer_taken_over", "consumer_deleted"},
+        4505: {"consumer_taken_over", "consumer_deleted", "viewer_taken_over"},
     }
     for end in ENDS:
         if end.code >= 4000:
