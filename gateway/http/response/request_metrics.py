@@ -31,6 +31,7 @@ REFUSALS = (
 )  # fmt: skip
 _REFUSED = (401, 403, 410, 429)
 _VERSION = "/1.0"
+_EMBEDDED = "/embed"
 _INGESTS = ("/v1/ingest/", "/v1/logs", "/services/collector", "/{index}/_bulk", "/_bulk")
 _NOT_VALID = (400, 413, 415, 422)
 _KINDS = {
@@ -53,7 +54,7 @@ SIGN_INS = tuple(
 )
 # The routes by which a sign-in is refused.
 _SIGN_INS = {"POST /v1/session": BY_KEY, "GET /v1/session/oidc/callback": BY_OIDC}
-_CONSOLE = ("/console/", "/v1/session", "/v1/views", "/v1/viewer/", "/embed")
+_CONSOLE = ("/console/", "/v1/session", "/v1/views", "/v1/viewer/", _EMBEDDED)
 _REVIEWS = ("/document", "/history", "/usage", "/expected", "/findings", "/explain", "/simulate")
 _KEYS = ("/v1/keys", "/v1/roles", "/v1/tickets")
 
@@ -103,8 +104,9 @@ def _labels(route: str, status: int) -> tuple[tuple[str, str], str]:
 
 
 def counted_as(path: str) -> str:
-    """Path that a route is counted under: of HEC the one with a version under that without."""
-    return path.removesuffix(_VERSION)
+    """Path that a route is counted under: of HEC the one with a version under that without, and
+    the page of viewers without a name of it."""
+    return _EMBEDDED if path.startswith(_EMBEDDED) else path.removesuffix(_VERSION)
 
 
 def _kind(route: str, path: str) -> str:

@@ -13,7 +13,8 @@ from tests.support.http_reference import page
 
 NEEDS_NO_KEY = {
     "/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/services/collector/health",
-    "/services/collector/health/1.0", "/console/{file}", "/declaration.schema.json", "/embed", "/embed/{name}", "/v1/viewer/session",
+    "/services/collector/health/1.0", "/console/{file}", "/declaration.schema.json",
+    "/embed", "/embed/{name}", "/v1/viewer/session",
 }  # fmt: skip
 
 
