@@ -42,6 +42,7 @@ async def test_a_vendor_gets_a_key_for_errors_alone_in_five_decisions(
         # 3: what is left out: nothing.
         # 4: how long.
         await page.fill("Ends in", "30d")
+        await page.fill("Rotates", "7d")
         await page.accessible("new-key")
         await page.click("Make the key")
         # 5: it is shown this once, and stored.
@@ -51,6 +52,7 @@ async def test_a_vendor_gets_a_key_for_errors_alone_in_five_decisions(
         await page.click("Done")
         await page.click("It is stored")
         await page.sees("errors of our API")
+        await page.sees("every 7d, both secrets work for 1d")
         assert key not in await page.evaluate("document.body.innerText")
         status, seen = gateway.ask("GET", "/v1/events?limit=100", key)
         assert (status, [one["action"] for one in seen["events"]]) == (200, ["call.failed"])

@@ -9,6 +9,7 @@ import { say } from "state/said";
 import { Chart } from "parts/chart";
 import { Confirm } from "parts/dialog";
 import { Explain } from "parts/explain";
+import { KeyEditor } from "parts/key_editor";
 import { ENDED, Ending, KeyState, LastUse, Sentences } from "parts/keys";
 import { Heading } from "parts/layout";
 import { Minted } from "parts/minted";
@@ -23,7 +24,7 @@ const RECORDS = [
   { label: "From", cell: ({ source }) => source?.ip || "" },
 ];
 const ACTS = {
-  rotate: { action: "Rotate", says: "A successor with the same rights is made and shown once; this key works on for an hour." },
+  rotate: { action: "Rotate", says: "A successor with the same rights is made and shown once; this key works on for the overlap of its schedule, else for an hour." },
   suspend: { action: "Suspend", reason: true, says: "Its streams end at once, and it is refused until it is resumed.", did: "is suspended" },
   resume: { action: "Resume", says: "It may do again what its grants say.", did: "is resumed" },
   revoke: { action: "Revoke", reason: true, says: "It ends at once and for good; its streams end.", did: "is revoked" },
@@ -41,6 +42,7 @@ function Shown({ found, path, again }) {
   const me = useMe();
   const [asked, setAsked] = useState("");
   const [made, setMade] = useState(null);
+  const [editing, setEditing] = useState(false);
   const { key } = found;
   const admin = may(me, "keys.admin");
   const living = !ENDED.has(key.state);
@@ -58,15 +60,29 @@ function Shown({ found, path, again }) {
     else say(`The key ${key.name} ${ACTS[asked].did}.`);
     again();
   };
-  return html`<${Heading} actions=${offered.map((name) => html`<button class=${name === "revoke" ? "danger" : ""}
-      onClick=${() => setAsked(name)}>${ACTS[name].action}</button>`)}>${key.name}<//>
+  const change = admin && living && !key.person
+    ? html`<button onClick=${() => setEditing(true)}>Change</button>` : null;
+  const changed = () => {
+    setEditing(false);
+    again();
+  };
+  return html`<${Heading} actions=${[change, ...offered.map((name) => html`<button class=${name === "revoke" ? "danger" : ""}
+      onClick=${() => setAsked(name)}>${ACTS[name].action}</button>`)]}>${key.name}<//>
     <p><a href=${link("keys")}>All keys</a></p>
     ${made ? html`<${Minted} made=${made} onDone=${() => setMade(null)} />` : null}
+    ${editing ? html`<${KeyEditor} of=${key} path=${path} onChanged=${changed} onClose=${() => setEditing(false)} />` : null}
     <p>${key.purpose}</p>
     <dl class="facts"><dt>Id</dt><dd><code>${key.id}</code></dd>
       <dt>State</dt><dd><${KeyState} state=${key.state} /> <${Ending} of=${key} /></dd>
       <dt>Owner</dt><dd>${key.owner || "nobody"}</dd>
       <dt>Made</dt><dd>${dated(key.created_at)} by ${key.created_by_name || key.created_by || "nobody known"}</dd>
+      ${key.rotate ? html`<dt>Rotates</dt><dd>every ${key.rotate.every}, both secrets work for ${key.rotate.overlap}
+        ${key.rotate_by ? `; next by ${dated(key.rotate_by)}` : ""}</dd>` : null}
+      ${key.pending_successor ? html`<dt>Successor</dt><dd><a href=${link("keys", {}, key.pending_successor)}>
+        <code>${key.pending_successor}</code></a> waits until its secret is in use</dd>` : null}
+      ${key.successor ? html`<dt>Successor</dt><dd><a href=${link("keys", {}, key.successor)}>
+        <code>${key.successor}</code></a></dd>` : null}
+      ${key.managed_by ? html`<dt>Declared</dt><dd>as ${key.managed_by}</dd>` : null}
       <dt>Last use</dt><dd><${LastUse} use=${found.last_use} /></dd>
       ${key.reviewed_at ? html`<dt>Reviewed</dt><dd>${dated(key.reviewed_at)} by ${key.reviewed_by}</dd>` : null}</dl>
     <h2>It can</h2><${Sentences} of=${found.can} none="Nothing: it has no grants." />

@@ -19,10 +19,12 @@ const ERRORS_FROM = 4;
 const WAYS = [["stream,pull", "Live and as pages"], ["stream", "Live"], ["pull", "As pages"]];
 const MEMBERS = [["actor", "Who did it"], ["source", "Where it came from"], ["targets", "What it was done to"], ["data", "Details"]];
 const HIDING = [["", "shown"], ["mask", "masked, as ***"], ["pseudonymize", "a pseudonym"], ["drop", "left out"]];
+const ROTATIONS = [["", "never"], ["7d", "every 7 days"], ["30d", "every 30 days"], ["90d", "every 90 days"]];
+const OVERLAP = "1d";
 const LIVES = [["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"]];
 const NEW = {
   name: "", purpose: "", owner: "", kind: "errors", category: "auth.**", tenant: "", ways: "stream,pull", hidden: {}, cidr: "",
-  expires_in: "30d", requests_per_second: "",
+  expires_in: "30d", rotate: "", requests_per_second: "",
 };
 
 const list = (text) => text.split(/[\s,]+/).filter(Boolean);
@@ -44,6 +46,7 @@ function bodyOf(wanted) {
   const { name, purpose, owner, expires_in } = wanted;
   const body = { name, purpose, owner, expires_in, grants: [grantOf(wanted)] };
   if (wanted.requests_per_second) body.limits = { requests_per_second: Number(wanted.requests_per_second) };
+  if (wanted.rotate) body.rotate = { every: wanted.rotate, overlap: OVERLAP };
   return body;
 }
 
@@ -102,6 +105,8 @@ export function NewKey() {
       <fieldset><legend>4 · From where, how long, how much</legend>
         ${text("Networks", "cidr", { placeholder: "any, or 10.1.2.0/24" })}
         <${Choice} label="Ends in" value=${wanted.expires_in} options=${LIVES} onValue=${set("expires_in")} />
+        <${Choice} label="Rotates" value=${wanted.rotate} options=${ROTATIONS} onValue=${set("rotate")}
+          hint="By whoever places the new secret; both work for a day then." />
         ${text("Requests a second", "requests_per_second", { placeholder: "no limit", inputmode: "numeric" })}</fieldset>
       ${problem ? html`<${Failed} problem=${problem} />` : null}
       <div class="actions"><button class="strong">Make the key</button>
