@@ -24,7 +24,7 @@ HEAD = """\
 # section.
 """
 SECTIONS = {
-    "run": (), "image": ("destinations", "otel", "otlp", "zstd"),
+    "run": (), "image": ("destinations", "oidc", "otel", "otlp", "zstd"),
     "dev": ("dev",), "bench": ("dev", "bench"),
 }  # fmt: skip
 # What builds the program itself: it is installed without fetching anything else.

@@ -30,7 +30,7 @@ def test_each_section_holds_what_it_is_for() -> None:
     extras = PROJECT["optional-dependencies"]
     for end, wanted in (
         ("run", PROJECT["dependencies"]),
-        ("image", extras["destinations"] + extras["otlp"] + extras["zstd"]),
+        ("image", extras["destinations"] + extras["oidc"] + extras["otlp"] + extras["zstd"]),
         ("dev", extras["dev"]),
         ("bench", extras["bench"]),
     ):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from gateway.people.setup import check_extra, sign_in_of
 from gateway.settings.console import OidcSettings
 from gateway.settings.load import load
 
+ROOT = Path(__file__).parents[3]
 NEEDED = """
 [console.oidc]
 issuer = "https://login.example"
@@ -87,3 +90,8 @@ async def test_a_secret_that_cannot_be_read_is_named(tmp_path: Path, content: by
     finally:
         lookups.close()
         await store.close()
+
+
+def test_nothing_of_the_extra_is_loaded_until_somebody_signs_in() -> None:
+    script = "import sys, gateway.runtime.compose; assert 'joserfc' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
