@@ -76,7 +76,8 @@ async def test_keys_read_alone_sees_no_record_and_is_told_so(gateway: Gateway, r
 
 async def test_keys_read_alone_changes_nothing_on_any_route(gateway: Gateway, reader: str) -> None:
     other = await gateway.mint(EVERYTHING)
-    names = {"{id}": key_id(other), "{name}": "auditor", "{secret}": "token", "{source}": "okta"}
+    names = {"{id}": key_id(other), "{name}": "auditor", "{secret}": "token", "{source}": "okta",
+             "{set}": "prod"}  # fmt: skip
 
     async def call(route: Route) -> None:
         path = route.documented_path

@@ -70,7 +70,12 @@ def context(
         log=log,
         key_store=key_store,
         inventory=SimpleNamespace(
-            states=Counter(), expiring=Counter(), unused=0, open_findings=Counter(), sessions=0
+            states=Counter(),
+            expiring=Counter(),
+            unused=0,
+            open_findings=Counter(),
+            sessions=0,
+            rotation_due=0,
         ),
         access_log=access_log,
         detector=detector,
