@@ -51,6 +51,11 @@ class _Prepared(msgspec.Struct, frozen=True):
     roles: Mapping[str, Role]
     seen: Mapping[str, int]
 
+    def held(self, until: float) -> _Prepared:
+        """The same with keys that wait to be confirmed until then."""
+        added = [replace(key, confirm_by=until) for key in self.changes.added]
+        return replace(self, changes=replace(self.changes, added=added))
+
 
 class DeclarationAdministration:
     """Administration of declared sets by one caller. `destinations` is None where they cannot be
@@ -81,9 +86,12 @@ class DeclarationAdministration:
         await self._caller.recheck()
         return prepared.plan
 
-    async def apply(self, raw: Any, *, prune: bool, expect: str = "") -> Applied:
+    async def apply(
+        self, raw: Any, *, prune: bool, expect: str = "", hold: bool = False
+    ) -> Applied:
         """Make what is there what is declared. With `expect`, the digest of a plan, it is refused
-        if anything of the plan has moved."""
+        if anything of the plan has moved. With `hold` keys that are made wait to be confirmed, once
+        their secrets are in place; others are made in their stead by the next application."""
         wanted = await self._wanted(raw)
         for _ in range(_MOST_ATTEMPTS):
             prepared = await self._prepared(wanted, prune)
@@ -97,6 +105,8 @@ class DeclarationAdministration:
             await self._caller.recheck()
             if plan.empty:
                 return Applied(plan=plan)
+            if hold:
+                prepared = prepared.held(self._clock.now() + lifecycle.CONFIRM_SECONDS)
             try:
                 await self._store_changes(wanted, prepared)
             except ChangedMeanwhile:

@@ -185,6 +185,10 @@ class _Planning:
             yield
             keys = self._managed.get(self.wanted.owner(name), [])
             living = [key for key in keys if is_living(key, self.there.now)]
+            for key in filter(_is_unplaced, living):
+                self.revoked.append(key)
+                self.ended.add(key.id)
+            living = [key for key in living if not _is_unplaced(key)]
             current = [key for key in living if key.drains_until is None]
             if not current:
                 # One that drains ends soon: its successor has ended.
@@ -332,6 +336,11 @@ class _Planning:
         self.changes.append(PlannedChange(mark=mark, kind=kind, name=name, **members))
 
 
+def _is_unplaced(key: Key) -> bool:
+    """Whether a declaration has made a key whose secret was not said to be in its place."""
+    return key.confirm_by is not None and not key.predecessor
+
+
 def _all(groups: Mapping[str, list[Key]]) -> list[Key]:
     return [key for group in groups.values() for key in group]
 
@@ -344,6 +353,8 @@ def _drift(declared: str, members: dict[str, Any], by: str, at: float) -> Drift 
 
 
 def _why_ended(key: Key, now: float) -> str:
+    if _is_unplaced(key) and key.revoked_at is None:
+        return f"{key.id} was made, and its secret not confirmed to be in its place"
     if is_living(key, now):
         how = "drains" if key.drains_until is not None else "is older than the declared life"
         return f"{key.id} {how}"

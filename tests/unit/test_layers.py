@@ -230,11 +230,12 @@ ALLOWED = {
         "delivery/running health "
         "adapters/files http/review runtime cli/base cli/client"
     ),
-    "cli/applying": "declarations cli/base cli/client cli/administration",
+    "cli/secrets": "access/credentials declarations",
+    "cli/applying": "cli/base cli/administration cli/secrets",
     "cli/review": "cli/base cli/administration",
     "cli/keys": (
-        "settings access/credentials access/grants access/keys oversight/access_log cli/base "
-        "cli/administration"
+        "settings access/grants access/keys oversight/access_log cli/base "
+        "cli/administration cli/secrets"
     ),
     "cli/operation": "cli/base cli/administration",
     "cli": (

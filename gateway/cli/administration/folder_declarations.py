@@ -35,7 +35,7 @@ class DeclarationsInFolder:
         from gateway.declarations.applied import answer_of
 
         async def work(sets: DeclarationAdministration) -> Members:
-            applied = await sets.apply(body, prune=prune, expect=expect)
+            applied = await sets.apply(body, prune=prune, expect=expect, hold=True)
             return _members(answer_of(applied.plan, applied))
 
         return self._worked(work, reason, change=True)

@@ -22,7 +22,8 @@ class DeclarationsOverHttp:
         return self._send(body, {"dry_run": "true"}, prune, "")
 
     def apply(self, body: Members, *, prune: bool, expect: str, reason: str) -> Members:
-        return self._send(body, {"expect": expect} if expect else {}, prune, reason)
+        asked = {"hold": "true", **({"expect": expect} if expect else {})}
+        return self._send(body, asked, prune, reason)
 
     def _send(self, body: Members, asked: dict[str, str], prune: bool, reason: str) -> Members:
         if prune:

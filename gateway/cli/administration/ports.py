@@ -169,4 +169,4 @@ class DeclarationCommands(Protocol):
     def apply(self, body: Members, *, prune: bool, expect: str, reason: str) -> Members:
         """Apply the set if its plan has the digest `expect`: keys and roles in one change, then
         destinations. The answer has the secrets of keys that were made, which nothing shows
-        again."""
+        again, and which wait to be confirmed."""

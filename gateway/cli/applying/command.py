@@ -12,7 +12,7 @@ from gateway.cli.base.key_folder import json_option, reason_option
 from gateway.cli.base.terminal import say, say_json, say_strongly
 
 if TYPE_CHECKING:
-    from gateway.cli.applying.declared_files import DeclaredFiles
+    from gateway.cli.secrets.declared_files import DeclaredFiles
     from gateway.errors import GatewayError
 
 Members = dict[str, Any]
@@ -53,7 +53,7 @@ def apply_command(
     Several files are one set. Keys and roles change together, or not at all. Secrets of keys that
     are made are put where their declarations say, and shown nowhere.
     """
-    from gateway.cli.applying.declared_files import DeclaredFiles
+    from gateway.cli.secrets.declared_files import DeclaredFiles
     from gateway.errors import CannotDecide, GatewayError, PreconditionFailed
 
     declared = DeclaredFiles(files)
@@ -89,17 +89,17 @@ def apply_command(
             break
     except GatewayError as error:
         raise _as_said(declared.named(error), CannotDecide) from None
-    _finish(declared, target, applied, as_json)
+    _finish(declared, target, applied, reason, as_json)
 
 
 def _finish(
-    declared: DeclaredFiles, target: CommandTarget, applied: Members, as_json: bool
+    declared: DeclaredFiles, target: CommandTarget, applied: Members, reason: str, as_json: bool
 ) -> None:
     """Put the secrets where they belong, and show what was done without them."""
     from gateway.errors import GatewayError
 
     made = {one["name"]: one for one in applied.pop("made", [])}
-    failures = _placed(declared, target, made)
+    failures = _placed(declared, target, made, reason)
     applied["placed"] = sorted(made.keys() - failures.keys())
     applied["not_placed"] = dict(sorted(failures.items()))
     _show(applied, as_json)
@@ -113,21 +113,28 @@ def _finish(
 
 
 def _placed(
-    declared: DeclaredFiles, target: CommandTarget, made: dict[str, Members]
+    declared: DeclaredFiles, target: CommandTarget, made: dict[str, Members], reason: str
 ) -> dict[str, str]:
     """Place all secrets. A key whose secret nobody has is revoked, and made anew by the next
     application; return why, by name."""
-    from gateway.cli.applying.secret_places import place
+    from gateway.cli.secrets.secret_sink import declared_sink
     from gateway.errors import GatewayError
 
     waiting, failures = dict(made), dict[str, str]()
     try:
         for name, one in made.items():
             try:
-                place(one["key"], declared.place_of(name))
-                del waiting[name]
+                declared_sink(declared.place_of(name)).put(one["key"])
             except GatewayError as error:
                 failures[name] = error.detail
+                continue
+            del waiting[name]
+            try:
+                target.keys.confirm(one["id"], reason)
+            except GatewayError as error:
+                failures[name] = (
+                    f"its secret is in its place; confirm the key {one['id']}: {error.detail}"
+                )
     finally:
         # Also where the command is interrupted.
         for name, one in waiting.items():
@@ -156,18 +163,19 @@ def _show(plan: Members, as_json: bool) -> None:
 
 def _warn_of_places(declared: DeclaredFiles, plan: Members) -> None:
     """Warn of files that have not the secret of the key that is there, as after a crash."""
-    from gateway.cli.applying.secret_places import holds
+    from gateway.cli.secrets.secret_sink import declared_sink
 
     ids: dict[str, list[str]] = {}
     for one in plan["changes"]:
         if one["kind"] == "key" and one["mark"] in "=~" and one["name"] in declared.places:
             ids.setdefault(one["name"], []).append(one["id"])
     for name, found in ids.items():
-        where = declared.places[name]
-        if not any(holds(where, one) for one in found):
+        held = declared_sink(declared.places[name]).held_key()
+        if held is not None and held not in found:
+            file = declared.places[name].file
             say(
-                f"warning: {where.file} does not hold the secret of keys.{name} ({found[-1]}): if "
-                "nobody has it, revoke that key, and the next apply makes another",
+                f"warning: {file} does not hold the secret of keys.{name} ({found[-1]}): if nobody "
+                "has it, revoke that key, and the next apply makes another",
                 err=True,
             )
 

@@ -21,8 +21,12 @@ from gateway.cli.base.key_folder import (
 )
 from gateway.cli.base.options import rotation_options
 from gateway.cli.base.terminal import naming_lost, require_output, say, say_json
+from gateway.cli.keys.declared_rotation import rotate_declared
 from gateway.cli.keys.placed_rotation import is_due, newest_key, rotate_into
-from gateway.cli.keys.secret_sink import SecretSink, place_of
+from gateway.cli.secrets.secret_sink import SecretSink, place_of
+
+# Names of files of declarations end so.
+_DECLARED = (".toml", ".json", ".yaml", ".yml")
 
 
 @click.command()
@@ -57,8 +61,16 @@ def rotate(
 
     The old key drains: it goes on for as long as the overlap, or until the new one is in use
     and it has been idle for a while. Its streams stay open until then.
+
+    With --due and a file of declarations in place of KID, all its keys that are due are rotated
+    into the places that it declares.
     """
     place = place_of(secret_file, secret_mode, secret_command)
+    if due and Path(key_id).suffix in _DECLARED:
+        if hold or place is not None or overlap is not None:
+            raise click.UsageError("a file says itself how its keys are rotated, and into what")
+        rotate_declared(target, Path(key_id), reason, as_json=as_json)
+        return
     if place is not None:
         if hold:
             raise click.UsageError("a secret that is placed is confirmed; leave out --hold")

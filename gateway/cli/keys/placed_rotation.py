@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.cli.administration.ports import KeyAdministration, Members
-from gateway.cli.keys.secret_sink import SecretSink
+from gateway.cli.secrets.secret_sink import SecretSink
 from gateway.errors import Conflict
 
 _MOST_ROTATIONS = 200

@@ -48,7 +48,9 @@ async def apply(request: web.Request, context: Context, admission: Admission) ->
         streams = await _affected(context, admission, plan)
         await admission.recheck()
         return json_response(answer_of(plan, None, streams))
-    applied = await administration.apply(raw, prune=asked.prune, expect=asked.expect)
+    applied = await administration.apply(
+        raw, prune=asked.prune, expect=asked.expect, hold=asked.hold
+    )
     streams = await _affected(context, admission, applied.plan)
     await context.enforcement.poll()
     if applied.plan.destinations:

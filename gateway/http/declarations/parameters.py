@@ -19,6 +19,9 @@ PARAMETERS: tuple[dict[str, Any], ...] = (
      "description": "End what the set has made and does not name any more."},
     {"name": "expect", "in": "query", "schema": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
      "description": "`digest` of a plan: refused with 412 if anything of it has moved."},
+    {"name": "hold", "in": "query", "schema": _FLAG,
+     "description": "Keys that are made wait for `POST /v1/keys/{id}/confirm`, an hour at most; "
+     "the next application makes others in their stead."},
 )  # fmt: skip
 
 
@@ -28,6 +31,7 @@ class DeclarationQuery(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool
     prune: bool
     expect: str
+    hold: bool
 
 
 def parse_declaration_query(pairs: Pairs) -> DeclarationQuery:
@@ -37,5 +41,6 @@ def parse_declaration_query(pairs: Pairs) -> DeclarationQuery:
     if expect and not _DIGEST.fullmatch(expect):
         raise InvalidRequest("expect: the digest of a plan is needed", parameter="expect")
     return DeclarationQuery(
-        dry_run=flag(values, "dry_run", False), prune=flag(values, "prune", False), expect=expect
-    )
+        dry_run=flag(values, "dry_run", False), prune=flag(values, "prune", False),
+        expect=expect, hold=flag(values, "hold", False),
+    )  # fmt: skip

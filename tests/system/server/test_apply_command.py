@@ -6,17 +6,22 @@ import asyncio
 import json
 import os
 import stat
+import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
+from gateway_client import key_id
 from gateways import Gateway
 
 from gateway.access.credentials.token import looks_like_token
 from gateway.cli.main import cli
+from gateway.clock import parse_rfc3339
 from gateway.errors import GatewayError
+from tests.support.machine_time import eventually
 
 GRANT = '{ actions = ["pull"], categories = ["auth.**"], tenants = ["acme"] }'
 BOTH = GRANT.replace('["acme"]', '["acme", "globex"]')
@@ -210,3 +215,53 @@ async def test_one_without_the_right_to_declare_is_refused(
     if done.status != 6:
         assert (done.status, "cannot grant what it does not have" in done.errors) == (3, True)
         assert "access.toml: keys.siem" in done.errors
+
+
+async def test_a_kill_while_a_secret_is_placed_is_mended_by_the_next_apply(
+    gateway: Gateway, tmp_path: Path, apply: Apply
+) -> None:
+    began, kept, file = tmp_path / "began", tmp_path / "kept", tmp_path / "access.toml"
+    hanging = key(f'{{ command = ["sh", "-c", "cat; touch {began}; sleep 3"] }}')
+    before = await living(gateway)
+    plan = json.loads((await apply(hanging, "--plan", "--json")).output)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "apply", str(file), "--url", gateway.url,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    await eventually(began.exists)
+    process.kill()
+    await process.wait()
+    [lost] = (await living(gateway)).keys() - before.keys()
+    mended = key(f'{{ command = ["sh", "-c", "cat > {kept}"] }}')
+    again = await apply(mended, "--plan")
+    assert again.output.startswith(f"↻ key siem ({lost}), widens")
+    assert plan["digest"] not in again.output
+    assert (await apply(mended)).status == 0
+    secret = kept.read_text().strip()
+    assert (await living(gateway)).keys() - before.keys() == {key_id(secret)}
+    assert (await apply(mended, "--plan")).status == 0
+
+
+async def test_declared_keys_that_are_due_are_rotated_into_their_places(
+    gateway: Gateway, tmp_path: Path, apply: Apply, request: pytest.FixtureRequest
+) -> None:
+    place = tmp_path / "secret"
+    due = key(f'{{ file = "{place}" }}') + 'rotate = { every = "1s", overlap = "1h" }\n'
+    assert (await apply(due)).status == 0
+    first = place.read_text().strip()
+    made = (await gateway.get(f"/v1/keys/{key_id(first)}", key=gateway.admin)).json()
+    late = parse_rfc3339(made["rotate_by"]) / 1_000_000
+    await eventually(lambda: time.time() > late)
+    where = (
+        ["--data", str(gateway.context.settings.data)]
+        if "folder" in request.node.name
+        else ["--url", gateway.url]
+    )
+    command = ["keys", "rotate", str(tmp_path / "access.toml"), "--due", *where]
+    done = await asyncio.to_thread(CliRunner().invoke, cli, command, standalone_mode=False)
+    assert done.exception is None, done.exception
+    second = place.read_text().strip()
+    assert done.stdout == f"keys.siem: {key_id(first)} is rotated to {key_id(second)}\n"
+    for secret in (first, second):
+        assert (await gateway.get("/v1/events", key=secret)).status == 200
+    assert (await apply(due, "--plan")).status == 0

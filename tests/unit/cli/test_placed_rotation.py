@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.access.credentials.token import key_id_of
-from gateway.cli.keys import secret_sink
 from gateway.cli.main import cli
+from gateway.cli.secrets import secret_sink
 from gateway.clock import SystemClock
 from gateway.errors import Conflict, GatewayError, InvalidRequest
 

@@ -39,7 +39,7 @@ class DeclaredFiles:
 
     def body(self) -> dict[str, Any]:
         """The set as it is sent: without places of secrets, with secrets of destinations."""
-        from gateway.cli.applying.secret_places import read
+        from gateway.cli.secrets.secret_source import read_secret
         from gateway.declarations.declared import SecretSource
 
         body: dict[str, Any] = dict(self._read.members)
@@ -65,10 +65,14 @@ class DeclaredFiles:
                             path=path,
                         )
                     ) from None
-                secrets[secret] = read(known, path)
+                secrets[secret] = read_secret(known, path)
             destinations[name] = {**one, "secrets": secrets} if sources else one
         body["destinations"] = destinations
         return {name: value for name, value in body.items() if value or name == "set"}
+
+    def owner(self, name: str) -> str:
+        """What an object of that name says in `managed_by`."""
+        return f"{self._declared.set}/{name}"
 
     def place_of(self, name: str) -> SecretPlace:
         """Where the secret of a key is put. Raises for one without a place."""

@@ -1,4 +1,4 @@
-"""Places where the secret of a rotated key is put: a file, or what a command reads.
+"""Places where the secret of a key is put: a file, or what a command reads.
 
 The secret is in no argument and no output: files get it whole or not at all, commands on their
 standard input.
@@ -12,11 +12,15 @@ import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import click
+from msgspec import UNSET
 
 from gateway.errors import GatewayError, InvalidRequest
+
+if TYPE_CHECKING:
+    from gateway.declarations.declared import SecretPlace
 
 COMMAND_SECONDS = 30.0
 # What a command that places a secret has no use for.
@@ -131,6 +135,13 @@ def place_of(file: Path | None, mode: str, command: str | None) -> SecretSink | 
     return SecretFileSink(file, bits)
 
 
+def declared_sink(place: SecretPlace) -> SecretSink:
+    """The place that a declaration names."""
+    if place.file is not UNSET:
+        return SecretFileSink(Path(place.file).expanduser(), int(place.mode, 8))
+    return SecretCommandSink(place.command or [])
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -140,6 +151,4 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _not_placed(why: str) -> GatewayError:
-    return GatewayError(
-        f"the new secret was not placed: {why}; the key works on", code="secret_not_placed"
-    )
+    return GatewayError(f"the new secret was not placed: {why}", code="secret_not_placed")

@@ -1,0 +1,1 @@
+"""Places of secrets where commands run, and files that declare them."""
