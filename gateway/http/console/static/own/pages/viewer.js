@@ -95,7 +95,7 @@ function usePage(asked, key) {
       const found = await get("/v1/events", query, { signal });
       setPage({
         events: [...before.events, ...found.events], cursor: found.cursor, more: found.has_more,
-        began: before.began || began, loading: false, problem: null,
+        began: before.began || began, key, loading: false, problem: null,
       });
     } catch (problem) {
       if (problem.name !== "AbortError") setPage({ ...before, loading: false, problem });
@@ -114,7 +114,8 @@ function useStream(asked, key, page) {
   const rows = useMemo(() => new Rows(), [key]);
   const [, draw] = useState(0);
   const [state, setState] = useState({ name: "away", detail: "" });
-  const ready = page !== null && !page.problem;
+  // A page of another query is still there for a moment.
+  const ready = page !== null && page.key === key;
   const last = useRef({ key, cursor: "" });
   useEffect(() => {
     if (!ready) return undefined;
