@@ -41,6 +41,11 @@ def test_the_commands_of_the_page_work_as_printed(clean_copy: Path) -> None:
     assert "events were looked at" in said_by("keys simulate")
     assert "is revoked" in said_by("keys revoke", "contract ended")
     assert "is revoked" in said_by("keys revoke", "--with-descendants")
+    assert '"reviewed_by":' in said_by("curl", "/reviewed")
+    assert "etag:" in said_by("tee siem.txt").lower()
+    assert '"owner":"detection team"' in said_by("PATCH")
+    assert "is not due" in said_by("keys rotate", "--due")
+    assert "is in its place" in said_by("keys rotate", "--secret-mode")
     assert "data: {" in said_by("ticket=")
     assert "previous" in said_by("pepper status")
 
