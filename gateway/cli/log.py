@@ -61,6 +61,7 @@ def backup(settings: Settings, target: Path) -> None:
         raise GatewayError(
             f"{target} cannot be written: {error.strerror}", code="folder_unusable"
         ) from error
+    _note_backup(settings)
     names = ", ".join([*(one.name for one in databases), *secrets])
     say(f"copied {names} to {target}")
     for name in {"pepper", "log-secret"} - set(secrets):
@@ -114,6 +115,21 @@ def trust_clock(settings: Settings) -> None:
         say(f"the clock is trusted as it is: {wall}")
     else:
         say(f"trusted time moves by {away:+.0f} s: it is {wall}")
+
+
+def _note_backup(settings: Settings) -> None:
+    """Note when the newest backup was made, for `doctor`."""
+    import asyncio
+
+    from gateway.cli.base.stores import opened_keys
+    from gateway.health.collect import note_backup
+
+    async def work() -> None:
+        async with opened_keys(settings) as (store, clock):
+            await note_backup(store, clock.now())
+
+    if (settings.data / "keys.db").exists():
+        asyncio.run(work())
 
 
 def _record_backup(settings: Settings) -> None:

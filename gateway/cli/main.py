@@ -47,6 +47,7 @@ _COMMANDS = {
         "Outside systems that events are delivered to.",
     ),
     "status": ("gateway.cli.operation.status", "status", "Say whether delivery works."),
+    "doctor": ("gateway.cli.operation.doctor", "doctor", "Check how a gateway is set up."),
     "findings": (
         "gateway.cli.operation.findings",
         "findings",

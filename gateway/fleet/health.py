@@ -132,6 +132,9 @@ class GatewayAnswer(msgspec.Struct, kw_only=True):
     loop_delay_max_seconds: float | None
     redis: Literal["up", "away", "none"] | None
     certificate_expires_at: Moment | None
+    settings: Annotated[
+        str | None, about("Digest of its settings, but for those of one replica alone.")
+    ] = None
 
     @classmethod
     def silent(cls, name: str, replica: str, worker: int) -> GatewayAnswer:

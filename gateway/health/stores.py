@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,11 @@ from gateway.log.lag import recorded_behind
 from gateway.log.ports import Log
 from gateway.settings.declarations import Settings
 
+# Settings that replicas may have each for itself.
+_OF_ONE_REPLICA = (
+    "data", "log.", "server.host", "server.port", "server.workers", "server.tls.",
+    "server.pepper", "server.log_secret", "metrics.", "traces.",
+)  # fmt: skip
 _STOPPED = {"failing": "destination_failing", "disabled": "destination_disabled"}
 # When the newest and the oldest event were recorded, in seconds since 1970; None without any.
 Ages = tuple[float | None, float | None]
@@ -65,6 +71,16 @@ def destination_health(one: DestinationNumbers) -> DestinationHealth:
             at=error.at, kind=error.kind, status=error.status, message=error.message
         ),
     )  # fmt: skip
+
+
+def settings_digest(settings: Settings) -> str:
+    """Digest of the settings that all replicas share; secrets are in it as they are shown."""
+    common = sorted(
+        (path, str(one.shown))
+        for path, one in settings.given.items()
+        if not path.startswith(_OF_ONE_REPLICA)
+    )
+    return hashlib.sha256(repr(common).encode()).hexdigest()[:8]
 
 
 def _moment(seconds: float | None) -> str | None:

@@ -102,7 +102,10 @@ ALLOWED = {
     "people": (
         "settings access/credentials access/grants access/keys access/usage access delivery/connect"
     ),
-    "health": "settings log fleet delivery/running",
+    "health": (
+        "settings scheduling access/keys access/policy access/administration log "
+        "oversight/access_log oversight/detection oversight/inventory fleet delivery/running"
+    ),
     "adapters": "filters log tracing",
     "adapters/files": "settings access/credentials access/keys",
     "adapters/sqlite/provisioning": "access/grants access/keys",
@@ -154,7 +157,8 @@ ALLOWED = {
     ),
     "http/openapi": (
         "formats access/grants access/keys access/usage access/administration log looking "
-        "oversight/review oversight/report delivery declarations http/response http/query fleet"
+        "oversight/review oversight/report delivery declarations http/response http/query fleet "
+        "health"
     ),
     "http/health": (
         "settings streaming/health oversight fleet health http/response http/request http/openapi"
@@ -228,7 +232,7 @@ ALLOWED = {
         "access/policy access/administration log oversight/access_log oversight/detection "
         "oversight/review oversight/report fleet delivery/connect delivery declarations "
         "delivery/running health "
-        "adapters/files http/review runtime cli/base cli/client"
+        "adapters/files http/tls http/review runtime cli/base cli/client"
     ),
     "cli/secrets": "access/credentials declarations",
     "cli/applying": "cli/base cli/administration cli/secrets",
@@ -240,7 +244,8 @@ ALLOWED = {
     "cli/operation": "cli/base cli/administration",
     "cli": (
         "settings formats access/credentials access/grants access/keys log ingest ingest/sources "
-        "oversight delivery adapters adapters/files adapters/sqlite adapters/postgres http/tls "
+        "oversight delivery health adapters adapters/files adapters/sqlite adapters/postgres "
+        "http/tls "
         "http/request runtime/process runtime client/protocol client cli/base cli/client "
         "cli/administration"
     ),

@@ -94,6 +94,11 @@ class HealthOfFolder:
 
         return run(work())
 
+    def doctor(self) -> Members:
+        from gateway.cli.administration.folder_doctor import examined
+
+        return run(examined(self._settings))
+
     async def _log(self, found: list[Fault]) -> LogHealth | None:
         from gateway.errors import GatewayError
         from gateway.fleet.health import Fault

@@ -47,3 +47,6 @@ class HealthOverHttp:
 
     def status(self) -> Members:
         return self._calls.get(path_of("status"))
+
+    def doctor(self) -> Members:
+        return self._calls.get(path_of("doctor"))

@@ -159,6 +159,9 @@ class HealthCommands(Protocol):
         """What `GET /v1/status` answers; of a folder what is known without its processes, with
         `delivery` null unless it is certainly down."""
 
+    def doctor(self) -> Members:
+        """What `GET /v1/doctor` answers; of a folder the checks whose facts its stores have."""
+
 
 class DeclarationCommands(Protocol):
     """Declared sets of roles, keys and destinations, as `gateway.declarations` reads them."""

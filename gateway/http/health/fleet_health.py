@@ -29,6 +29,7 @@ from gateway.health.stores import (
     destination_health,
     log_ages,
     log_health,
+    settings_digest,
 )
 from gateway.histogram import Histogram
 from gateway.http.health.faults import faults_of
@@ -47,6 +48,7 @@ class FleetHealth:
         self._context = context
         self._processes = processes
         self._window = DeliveryWindow()
+        self._digest = settings_digest(context.settings)
         self._started_at = context.clock.now()
         self._standing = Standing(self._started_at)
         # What is told of the whole gateway, since when.
@@ -146,6 +148,7 @@ class FleetHealth:
             certificate_expires_at=(
                 format_time(certificates.expires) if certificates is not None else None
             ),
+            settings=self._digest,
         )  # fmt: skip
         report = ProcessReport(
             gateway, faults, min(self._standing.level_since, now), minute,

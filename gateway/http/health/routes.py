@@ -19,4 +19,8 @@ HEALTH_ROUTES: tuple[Route, ...] = (
           {200: says("`down`: a store cannot be read; `stalled`: events wait for over 5 seconds; "
                      "`slow`: the slowest hundredth of events has taken over a second for a "
                      "minute.", named("Status"))}, tag="operation"),
+    Route("GET", "/v1/doctor", handlers.doctor, ("ops.read",), "doctor",
+          "Checks of how the gateway is set up and what it runs into, each with what to do.",
+          {200: says("Each check of which the facts are known; its code is a heading of "
+                     "deploy/doctor.md.", named("Doctor"))}, tag="operation"),
 )  # fmt: skip

@@ -23,6 +23,7 @@ from gateway.delivery.definition import NewDestinationBody, ReplayBody, SecretBo
 from gateway.event import MAX_DEPTH, MAX_EVENT_BYTES, Members
 from gateway.fleet.health import ReadinessAnswer, StatusAnswer
 from gateway.fleet.live_streams import LiveStreamAnswer, LiveStreamList
+from gateway.health.doctor import DoctorAnswer
 from gateway.http.query import bodies
 from gateway.http.query.query import StreamParameters
 from gateway.http.query.viewer import ViewerOptionsBody, ViewerTicketBody
@@ -42,8 +43,8 @@ BODIES: tuple[type, ...] = (
 )  # fmt: skip
 ANSWERS: tuple[type, ...] = (
     Gap, Grant, MintedKey, RevokedKey, KeyDocument, LiveStreamAnswer, LiveStreamList,
-    SimulationAnswer, ReadinessAnswer, StatusAnswer, AccessReview, UsageOfAll, DeclarationAnswer,
-    *answers.ANSWERS, *CONSOLE_ANSWERS,
+    SimulationAnswer, ReadinessAnswer, StatusAnswer, DoctorAnswer, AccessReview, UsageOfAll,
+    DeclarationAnswer, *answers.ANSWERS, *CONSOLE_ANSWERS,
 )  # fmt: skip
 _PREFIX = "#/components/schemas/"
 _REFERENCE = re.compile(rf"{_PREFIX}\w+")

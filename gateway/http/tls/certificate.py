@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gateway.clock import format_time
 from gateway.errors import InvalidSetting
 from gateway.settings.tls import TlsSettings
 
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_LATE_SECONDS = 7 * 86400
+_LATE_PART = 1 / 4
 # Tags of DER (X.690).
 _SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x17, 0x18, 0xA0
 
@@ -69,6 +72,15 @@ def load_certificate(tls: TlsSettings) -> ServerCertificate:
             ) from None  # fmt: skip
         context.verify_mode = ssl.CERT_REQUIRED
     return ServerCertificate(context, begins, expires)
+
+
+def expiry_warning(certificate: ServerCertificate, now: float) -> str:
+    """What an operator should know of the end of a certificate; empty if it is far away."""
+    left = certificate.expires - now
+    if left >= min(_LATE_SECONDS, (certificate.expires - certificate.begins) * _LATE_PART):
+        return ""
+    verb = "has expired" if left <= 0 else "expires"
+    return f"the certificate {verb} at {format_time(certificate.expires)}: replace its files"
 
 
 def is_open_to_others(path: str) -> bool:

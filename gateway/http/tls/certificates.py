@@ -18,6 +18,7 @@ from gateway.clock import Clock, format_time
 from gateway.http.tls.certificate import (
     CertificateRefused,
     ServerCertificate,
+    expiry_warning,
     is_open_to_others,
     load_certificate,
 )
@@ -29,8 +30,6 @@ POLL_SECONDS = 1.0
 # How long a pair may be half written.
 GRACE_SECONDS = 3.0
 # Before its end a certificate should have been replaced: as many seconds, or this part of its life.
-_LATE_SECONDS = 7 * 86400
-_LATE_PART = 1 / 4
 _LOGGER = logging.getLogger(__name__)
 
 Stamps = tuple[tuple[int, int, int] | None, ...]
@@ -86,12 +85,7 @@ class Certificates:
                 f"the new certificate is refused ({self._refused.members['reason']}), the earlier "
                 "one serves on: the log of the gateway says what to do",
             )
-        current = self._current
-        left = current.expires - self._clock.now()
-        late = min(_LATE_SECONDS, (current.expires - current.begins) * _LATE_PART)
-        if left < late:
-            verb = "has expired" if left <= 0 else "expires"
-            line = f"the certificate {verb} at {format_time(self.expires)}: replace its files"
+        if line := expiry_warning(self._current, self._clock.now()):
             yield "certificate_expiring", line
 
     def reload(self) -> None:

@@ -346,7 +346,16 @@ async def deliver(ask: Asked) -> None:
 
 async def test_every_success_is_what_the_document_says_of_it(start: Start) -> None:
     ask = Asked(await start(server={"allowed_origins": ("https://portal.example",)}))
-    for name in ("index", "healthz", "readyz", "metrics", "openapi", "status", "declarationSchema"):
+    for name in (
+        "index",
+        "healthz",
+        "readyz",
+        "metrics",
+        "openapi",
+        "status",
+        "doctor",
+        "declarationSchema",
+    ):
         await ask(name, 200)
     await ask("metrics", 200, headers={"Accept": "application/openmetrics-text"})
     await stream_events(ask)
