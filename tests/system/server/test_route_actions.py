@@ -40,6 +40,7 @@ ACTIONS_OF = {
     "streamPost": ("stream",),
     "ticket": ("stream", "pull"),
     "streams": ("ops.read", "stream"),
+    "doctor": ("ops.read",),
     "status": ("ops.read",),
     "endStream": ("ops.act",),
     "consumers": ("stream", "pull", "usage.read"),
