@@ -248,10 +248,11 @@ class KeyEvents:
         now = self._clock.now()
         for key in list(self._held.values()):
             if key.confirm_by is not None and now >= key.confirm_by:
-                del self._held[key.id]
                 await self._store.change_many(
                     partial(_giving_up, key.id, now), among=[key.id, key.predecessor]
                 )
+                # Only now, as one that could not be stored has to be tried again.
+                self._held.pop(key.id, None)
 
     def _warn_streams(self, key_id: str, notice: Notice) -> None:
         if notice.action != "key.expiring":
