@@ -80,6 +80,12 @@ def put(
         say_json(role)
     else:
         say(f"role {name} is stored")
+    if managed_by := role.get("managed_by"):
+        say(
+            f"note: this role is declared as {managed_by}: change it there, too, or the next "
+            "`apply` undoes what differs",
+            err=True,
+        )
 
 
 @roles.command()

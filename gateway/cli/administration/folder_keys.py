@@ -268,11 +268,12 @@ class RolesInFolder:
         from gateway.access.grants.role import parse_role
 
         role = parse_role(name, body)
-        administer(
-            self._settings, lambda admin: admin.put_role(role), make=True, change=True,
-            reason=reason,
-        )  # fmt: skip
-        return _members(role.public())
+
+        async def work(admin: Administration) -> Members:
+            await admin.put_role(role)
+            return _members((await admin.role(name)).public())
+
+        return administer(self._settings, work, make=True, change=True, reason=reason)
 
     def delete(self, name: str, reason: str) -> list[str]:
         return administer(

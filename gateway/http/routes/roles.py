@@ -40,7 +40,8 @@ async def put(request: web.Request, context: Context, admission: Admission) -> w
     role = parse_role(request.match_info["name"], await json_body(request))
     new = await administration.put_role(role)
     await context.enforcement.poll()
-    return json_response(role.public(), status=201 if new else 200)
+    stored = await administration.role(role.name)
+    return json_response(stored.public(), status=201 if new else 200)
 
 
 async def delete(request: web.Request, context: Context, admission: Admission) -> web.Response:

@@ -7,6 +7,7 @@ import { useLoad } from "state/load";
 import { may, useMe } from "state/me";
 import { say } from "state/said";
 import { Chart } from "parts/chart";
+import { DeclaredNote, undone } from "parts/declared";
 import { Confirm } from "parts/dialog";
 import { Explain } from "parts/explain";
 import { KeyEditor } from "parts/key_editor";
@@ -72,6 +73,7 @@ function Shown({ found, path, again }) {
     ${made ? html`<${Minted} made=${made} onDone=${() => setMade(null)} />` : null}
     ${editing ? html`<${KeyEditor} of=${key} path=${path} onChanged=${changed} onClose=${() => setEditing(false)} />` : null}
     <p>${key.purpose}</p>
+    ${admin ? html`<${DeclaredNote} of=${key} />` : null}
     <dl class="facts"><dt>Id</dt><dd><code>${key.id}</code></dd>
       <dt>State</dt><dd><${KeyState} state=${key.state} /> <${Ending} of=${key} /></dd>
       <dt>Owner</dt><dd>${key.owner || "nobody"}</dd>
@@ -91,7 +93,7 @@ function Shown({ found, path, again }) {
     ${may(me, "keys.admin", "usage.read") ? html`<${Explain} id=${key.id} />` : null}
     ${may(me, "usage.read") ? html`<${Usage} path=${path} />` : null}
     <${History} path=${path} />
-    ${asked ? html`<${Confirm} title=${`${ACTS[asked].action}: ${key.name}`} says=${ACTS[asked].says}
+    ${asked ? html`<${Confirm} title=${`${ACTS[asked].action}: ${key.name}`} says=${`${ACTS[asked].says} ${asked === "reviewed" ? "" : undone(key)}`}
       action=${ACTS[asked].action} asksReason=${ACTS[asked].reason} act=${act} onClose=${() => setAsked("")} />` : null}`;
 }
 

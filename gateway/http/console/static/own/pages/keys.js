@@ -5,6 +5,7 @@ import { get } from "api/http";
 import { link, replace } from "state/address";
 import { useLoad } from "state/load";
 import { may, useMe } from "state/me";
+import { DeclaredMark } from "parts/declared";
 import { KeyConditions, keyQuery } from "parts/key_conditions";
 import { Ending, FLAGS, KeyState, LastUse } from "parts/keys";
 import { Heading } from "parts/layout";
@@ -72,7 +73,8 @@ function Found({ page, wanted, set }) {
 
 const COLUMNS = [
   { label: "Key", cell: (key) => key.name },
-  { label: "Owner", cell: (key) => key.owner || html`<span class="quiet">nobody</span>` },
+  { label: "Owner", cell: (key) => html`${key.owner || html`<span class="quiet">nobody</span>`}
+    <${DeclaredMark} of=${key} />` },
   { label: "Sees", cell: (key) => html`<span class="scope">${key.scope.join(" ") || "Nothing."}</span>` },
   { label: "Last use", cell: (key) => html`<div class="whole"><${LastUse} use=${key.last_used} /></div>` },
   { label: "Ends", cell: (key) => html`<div class="whole"><${Ending} of=${key} /></div>` },

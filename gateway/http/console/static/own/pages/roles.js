@@ -7,6 +7,7 @@ import { useLoad } from "state/load";
 import { may, useMe } from "state/me";
 import { say } from "state/said";
 import { Details } from "parts/details";
+import { DeclaredMark, DeclaredNote } from "parts/declared";
 import { Confirm } from "parts/dialog";
 import { Heading } from "parts/layout";
 import { RoleEditor } from "parts/role_editor";
@@ -64,7 +65,8 @@ function columns(having, beside) {
   const shown = [
     { label: "Role", cell: ({ name }) => name },
     { label: "Keys", number: true, cell: ({ name }) => count(having.get(name).length) },
-    { label: "Kind", whole: true, cell: ({ builtin, problems }) => html`${builtin ? "predefined" : "own"}
+    { label: "Kind", whole: true, cell: ({ builtin, problems, managed_by }) => html`${builtin ? "predefined" : "own"}
+      <${DeclaredMark} of=${{ managed_by }} />
       ${problems?.length ? html`<div class="status bad">invalid</div>` : null}` },
   ];
   return beside ? shown : [...shown, { label: "What for", cell: ({ description }) => description }];
@@ -81,6 +83,7 @@ function Opened({ role, having, changes, again, onClose }) {
         <button class="small danger" onClick=${() => setDeleting(true)}>Delete …</button>` : null;
   return html`<${Details} label="Role" title=${role.name} actions=${actions} onClose=${onClose}>
     <p>${role.description}</p>
+    ${changes ? html`<${DeclaredNote} of=${role} />` : null}
     ${role.builtin ? html`<p class="quiet">Predefined roles cannot be changed.</p>` : null}
     ${(role.problems || []).map((problem) => html`<p class="problem">${Object.values(problem).join(": ")}</p>`)}
     <h3>Grants</h3>
@@ -109,7 +112,8 @@ function Deletion({ role, having, again, onDeleted, onClose }) {
     onDeleted();
   };
   const says = html`<p>It is taken out of its keys, whose streams narrow or end at once, which cannot be taken back.</p>
-    <p>${having.length ? html`These have it: ${having.map(({ name, id }) => `${name} (${id})`).join(", ")}.` : "No key has it."}</p>`;
+    <p>${having.length ? html`These have it: ${having.map(({ name, id }) => `${name} (${id})`).join(", ")}.` : "No key has it."}</p>
+    <${DeclaredNote} of=${role} />`;
   return html`<${Confirm} title=${`Delete the role ${role.name}?`} says=${says} action="Delete the role" act=${act}
     onClose=${onClose} />`;
 }
