@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -16,14 +17,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway_process import ROOT, GatewayProcess
+from tests.support.gateway_process import ROOT, GatewayProcess, run_program
 from tests.support.machine_time import becomes, patience
 from tests.system.clients.browser import Browser
 from tests.system.console.console_page import ConsolePage
 
 PAGE = (ROOT / "deploy" / "embedding.md").read_text()
 HOST_PAGE = re.findall(r"```html\n(.*?)```", PAGE, re.DOTALL)[0]
-CALL = next(one for one in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if "/v1/tickets" in one)
+CALLS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+CALL = next(one for one in CALLS if "/v1/tickets" in one)
 SHOWN = {
     "actions": ["pull", "stream"],
     "categories": ["auth.**"],
@@ -157,6 +159,13 @@ def send(gateway: GatewayProcess, *events: dict[str, Any]) -> None:
     whole = [{"category": "auth.session", "action": "user.login", **one} for one in events]
     status, answer = gateway.ask("POST", "/v1/events", gateway.first_key, whole)
     assert status == 201, answer
+
+
+def test_the_key_of_the_page_is_made_as_printed(tmp_path: Path) -> None:
+    line = next(one for one in CALLS if "keys create" in one).replace("\\\n", " ")
+    done = run_program(*shlex.split(line)[1:], "--data", str(tmp_path / "data"))
+    assert done.returncode == 0, done.stderr
+    assert "alpk_" in done.stdout
 
 
 async def test_a_customer_sees_its_own_part_of_the_log_in_a_page_of_the_product(
