@@ -49,6 +49,10 @@ async def test_what_is_wrong_is_told_with_what_to_do(
         await page.sees("redis_away")
         await page.sees("What to do: see whether Redis answers")
         await page.sees("away for")
+        await page.sees("retention_unbounded")
+        await page.sees("set store.retention_age or store.retention_bytes")
+        await page.sees("checks are ok")
+        await page.accessible("health-checks")
 
 
 async def test_it_is_refreshed_in_the_background(

@@ -23,8 +23,31 @@ const SAID = {
 export function Health() {
   const loaded = useLoad((options) => get("/v1/status", {}, options), [], { seconds: EVERY_SECONDS });
   return html`<${Heading}>Health<//>
-    <${Loaded} from=${loaded}>${(status) => html`<${Shown} status=${status} />`}<//>`;
+    <${Loaded} from=${loaded}>${(status) => html`<${Shown} status=${status} />`}<//>
+    <${Doctor} />`;
 }
+
+// How the gateway is set up: looked at once, as it changes seldom.
+function Doctor() {
+  const loaded = useLoad((options) => get("/v1/doctor", {}, options), []);
+  return html`<h2>Checks</h2>
+    <${Loaded} from=${loaded}>${({ checks }) => html`<${Checks} checks=${checks} />`}<//>`;
+}
+
+function Checks({ checks }) {
+  const told = checks.filter(({ result }) => result !== "ok");
+  const fine = html`<p>${count(checks.length - told.length)} of ${count(checks.length)} checks are ok.</p>`;
+  if (!told.length) return fine;
+  return html`<${Table} caption="Checks that are not ok" columns=${CHECKS} rows=${told}
+    keyOf=${({ code, detail }) => code + detail} />${fine}`;
+}
+
+const CHECKS = [
+  { label: "Check", whole: true, cell: ({ code, result }) => html`<span
+    class=${`status ${result === "fail" ? "bad" : "warn"}`}>${code}</span>` },
+  { label: "Found", cell: ({ detail }) => detail },
+  { label: "What to do", cell: ({ advice }) => advice },
+];
 
 function Shown({ status }) {
   const me = useMe();
