@@ -135,10 +135,19 @@ async def test_it_looks_no_further_back_than_its_ticket_says(start: Start) -> No
     assert counted.json()["total"] == 1
     stream = await open_stream(portal, "ndjson", held, after=before)
     assert (await stream.event())["id"] == "new"
-    # A change of the key reaches its stream, and widens it no further.
-    await portal.request("PUT", "/v1/roles/r", key=portal.admin, json={"grants": [LOOKS]})
-    await portal.send(event(id="newer", tenant="acme"))
-    assert (await stream.event())["id"] == "newer"
+
+
+async def test_a_change_of_its_key_takes_a_stream_no_further_back(portal: Gateway) -> None:
+    body = {"grants": [LOOKS]}
+    await portal.request("PUT", "/v1/roles/shown", key=portal.admin, json=body)
+    key = await portal.mint(roles=["shown"])
+    held = await token(portal, key, viewer={"may": MAY, "since": "1h"})
+    await open_stream(portal, "ndjson", held)
+    [stream] = portal.context.hub.streams_of(key_id(key))
+    body = {"grants": [{**LOOKS, "categories": ["billing"]}]}
+    await portal.request("PUT", "/v1/roles/shown", key=portal.admin, json=body)
+    [rule] = stream.interest.query.view.rules
+    assert (rule.scope.category, rule.lookback) == (("billing",), 3600)
 
 
 async def test_me_tells_a_viewer_of_itself_alone(portal: Gateway) -> None:
