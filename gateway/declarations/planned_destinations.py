@@ -143,7 +143,10 @@ class _Destinations:
             key for key in self._keys.values()
             if key.managed_by == owner and is_living(key, self._now)
         ]  # fmt: skip
-        newest = max(living, key=lambda key: (key.created_at, key.id), default=None)
+        # One that waits to be confirmed may be given up.
+        newest = max(
+            living, key=lambda key: (key.confirm_by is None, key.created_at, key.id), default=None
+        )
         return NO_KEY if newest is None else newest.id
 
     def _delivers_for(self, key_id: str, wanted: WantedDestination) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from tests.benchmarks import (
     authorize,
     catchup,
+    declaring,
     fanout,
     filters,
     ingest,
@@ -350,6 +351,12 @@ def _authorize(run: Run) -> Measurements:
     ]
 
 
+def _declaring(run: Run) -> Measurements:
+    plan = run.plan
+    measure = partial(declaring.cost, run.folder, plan.keys, plan.roles, plan.rounds)
+    return [("a declared set", measure)]
+
+
 def _looking(run: Run) -> Measurements:
     plan = run.plan
     return [(f"{plan.log} events", partial(looking.cost, run.folder, plan.log, plan.rounds))]
@@ -421,6 +428,7 @@ SCENARIOS: dict[str, Callable[[Run], Measurements]] = {
     "filters": _filters,
     "masks": _masks,
     "authorize": _authorize,
+    "declaring": _declaring,
     "looking": _looking,
     "inventory": _inventory,
     "sources": _sources,

@@ -50,6 +50,7 @@ def rows(results: Results) -> list[Row]:
         "ingest": _ingest,
         "mixed": _mixed,
         "authorize": _authorize,
+        "declaring": _declaring,
         "looking": _looking,
         "inventory": _inventory,
         "sources": _sources,
@@ -392,6 +393,17 @@ def _inventory(found: list[dict[str, Any]]) -> list[Row]:
             Row(f"a page of {one['keys']} keys", one["page_seconds"], "s", AT_MOST, 1),
             Row(f"a review of {over}", one["review_seconds"], "s", AT_MOST, 10),
             Row(f"the loop meanwhile, {over}", one["stop_ms"], "ms", AT_MOST, 20),
+        ]
+    return lines
+
+
+def _declaring(found: list[dict[str, Any]]) -> list[Row]:
+    lines = []
+    for one in found:
+        of = f"of {one['keys']} keys and {one['roles']} roles"
+        lines += [
+            Row(f"a plan {of}, unchanged", one["same_seconds"], "s", AT_MOST, 5),
+            Row(f"a plan {of}, all changed", one["changed_seconds"], "s", AT_MOST, 5),
         ]
     return lines
 

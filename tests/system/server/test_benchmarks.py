@@ -24,7 +24,7 @@ from tests.support.services.postgres import PostgresServer, installations
 
 NEWEST = max(installations(), key=int)
 # These are about no events that come in.
-WITHOUT_EVENTS = ("memory", "authorize", "looking", "inventory", "sources")
+WITHOUT_EVENTS = ("memory", "authorize", "declaring", "looking", "inventory", "sources")
 
 pytestmark = [
     pytest.mark.slow,
