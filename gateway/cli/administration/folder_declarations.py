@@ -23,13 +23,13 @@ class DeclarationsInFolder:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def plan(self, body: Members, *, prune: bool) -> Members:
+    def plan(self, body: Members, *, prune: bool, make: bool = False) -> Members:
         from gateway.declarations.applied import answer_of
 
         async def work(sets: DeclarationAdministration) -> Members:
             return _members(answer_of(await sets.plan(body, prune=prune)))
 
-        return self._worked(work, "", change=False)
+        return self._worked(work, "", change=False, make=make)
 
     def apply(self, body: Members, *, prune: bool, expect: str, reason: str) -> Members:
         from gateway.declarations.applied import answer_of
@@ -38,7 +38,7 @@ class DeclarationsInFolder:
             applied = await sets.apply(body, prune=prune, expect=expect, hold=True)
             return _members(answer_of(applied.plan, applied))
 
-        return self._worked(work, reason, change=True)
+        return self._worked(work, reason, change=True, make=True)
 
     def _worked(
         self,
@@ -46,10 +46,10 @@ class DeclarationsInFolder:
         reason: str,
         *,
         change: bool,
+        make: bool,
     ) -> T:
         async def worked() -> T:
-            # The first set may make the first keys; a plan writes nothing.
-            async with destination_desk(self._settings, change, reason, make=change) as desk:
+            async with destination_desk(self._settings, change, reason, make=make) as desk:
                 return await work(self._sets(desk))
 
         return run(worked())

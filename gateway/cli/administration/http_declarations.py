@@ -18,7 +18,7 @@ class DeclarationsOverHttp:
     def __init__(self, calls: GatewayCalls) -> None:
         self._calls = calls
 
-    def plan(self, body: Members, *, prune: bool) -> Members:
+    def plan(self, body: Members, *, prune: bool, make: bool = False) -> Members:
         return self._send(body, {"dry_run": "true"}, prune, "")
 
     def apply(self, body: Members, *, prune: bool, expect: str, reason: str) -> Members:

@@ -166,8 +166,9 @@ class HealthCommands(Protocol):
 class DeclarationCommands(Protocol):
     """Declared sets of roles, keys and destinations, as `gateway.declarations` reads them."""
 
-    def plan(self, body: Members, *, prune: bool) -> Members:
-        """What applying the set would change."""
+    def plan(self, body: Members, *, prune: bool, make: bool = False) -> Members:
+        """What applying the set would change. With `make` a folder without keys gets a store of
+        them, as it is applied next; else it is an error, since its name may be mistyped."""
 
     def apply(self, body: Members, *, prune: bool, expect: str, reason: str) -> Members:
         """Apply the set if its plan has the digest `expect`: keys and roles in one change, then

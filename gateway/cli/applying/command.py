@@ -60,7 +60,7 @@ def apply_command(
     body = declared.body()
     try:
         for attempt in range(_MOST_ATTEMPTS):
-            plan = target.declarations.plan(body, prune=prune)
+            plan = target.declarations.plan(body, prune=prune, make=not plan_only)
             if expect and plan["digest"] != expect:
                 raise PreconditionFailed(
                     "something has changed since the plan was made: look at a new plan, and apply "

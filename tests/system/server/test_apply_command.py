@@ -265,3 +265,22 @@ async def test_declared_keys_that_are_due_are_rotated_into_their_places(
     for secret in (first, second):
         assert (await gateway.get("/v1/events", key=secret)).status == 200
     assert (await apply(due, "--plan")).status == 0
+
+
+async def test_the_first_set_makes_the_first_keys_of_a_folder(tmp_path: Path) -> None:
+    file, place = tmp_path / "access.toml", tmp_path / "secret"
+    file.write_text(f'set = "prod"\n{key(f"""{{ file = "{place}" }}""")}')
+    command = ["apply", str(file), "--data", str(tmp_path / "data")]
+
+    async def run(*options: str) -> Any:
+        return await asyncio.to_thread(
+            CliRunner().invoke, cli, [*command, *options], standalone_mode=False
+        )
+
+    mistyped = await run("--plan")
+    assert isinstance(mistyped.exception, GatewayError)
+    assert mistyped.exception.code == "no_keys"
+    assert not (tmp_path / "data").exists(), "a plan writes nothing"
+    assert (await run()).exception is None
+    assert looks_like_token(place.read_text().strip())
+    assert (await run("--plan")).return_value == 0
