@@ -7,7 +7,7 @@ application of the set, whose plan then names them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -142,21 +142,24 @@ class DeclarationAdministration:
         after = {**BUILTIN, **there.roles, **{role.name: role for role in plan.roles}}
         for name in plan.deleted_roles:
             del after[name]
-        check = SetCheck(self._caller, self._administration, after)
+        check = SetCheck(self._caller, self._administration, after, self._slices)
         await check.roles(plan, there)
         replaced = {before.id: lifecycle.edit(before, key, now, by) for before, key in plan.keys}
-        for before, key in plan.keys:
+        async for before, key in self._slices.each(plan.keys):
             await check.changed_key(before, key)
         for key in plan.revoked:
             replaced[key.id] = lifecycle.revoke(key, now, _REASON, by)
         tokens: dict[str, tuple[Key, str]] = {}
-        for name in plan.made:
+        async for name in self._slices.each(plan.made):
             request = wanted.keys[name].request
             key, token = key_from_request(
                 replace(request, managed_by=wanted.owner(name)), now=now,
                 max_life=self._terms.max_life, pepper=await self._administration.pepper(), by=by,
             )  # fmt: skip
-            key = replace(key, limits=inherited(self._caller.limits, key.limits))
+            key = replace(
+                key, limits=inherited(self._caller.limits, key.limits),
+                created_by_name=self._caller.person,
+            )  # fmt: skip
             key = await check.new_key(name, key, given=request.expiry_given)
             tokens[name] = replace(key, declared=digest_of(members_of_key(key))), token
         if self._destinations is not None:
@@ -165,7 +168,7 @@ class DeclarationAdministration:
         stamped = [
             replace(role, changed_by=actor_name(by), changed_at=now) for role in plan.roles
         ]  # fmt: skip
-        losing = _losing(plan, there, replaced, by)
+        losing = await self._slices.run(_losing(plan, there, replaced, by))
         changes = KeyChanges(
             roles=stamped, deleted_roles=losing, replaced=list(replaced.values()),
             added=[key for key, _ in tokens.values()], records=[self._record(plan, now)],
@@ -219,23 +222,26 @@ class DeclarationAdministration:
 
 def _losing(
     plan: DeclarationPlan, there: StoredState, replaced: dict[str, Key], by: Actor
-) -> dict[str, list[str]]:
-    """Ids of keys that lose deleted roles. Keys that name a deleted role, or a new one of that
-    name, must not get it by that: they are added to those that are replaced."""
-    new = [role.name for role in plan.roles if role.name not in there.roles]
+) -> Generator[None, None, dict[str, list[str]]]:
+    """Ids of keys that lose deleted roles, in steps. Keys that name a deleted role, or a new one of
+    that name, must not get it by that: they are added to those that are replaced."""
+    new = {role.name for role in plan.roles if role.name not in there.roles}
     losing: dict[str, list[str]] = {name: [] for name in plan.deleted_roles}
-    for name in (*plan.deleted_roles, *new):
-        for key in there.keys:
-            declared = key.managed_by.startswith(f"{plan.set}/")
-            if name not in key.roles or key.unreadable or (declared and name in new):
-                continue
-            if key.id in replaced and replaced[key.id].change == "revoked":
-                # It has ended for good.
+    for key in there.keys:
+        yield
+        names = [name for name in key.roles if name in losing or name in new]
+        declared = key.managed_by.startswith(f"{plan.set}/")
+        for name in names:
+            if key.unreadable or (declared and name in new):
                 continue
             current = replaced.get(key.id, key)
+            if key.id in replaced and current.change == "revoked":
+                # It has ended for good.
+                continue
             replaced[key.id] = lifecycle.without_role(current, name, there.now, by)
-            losing.setdefault(name, []).append(key.id)
-    return {name: losing[name] for name in plan.deleted_roles}
+            if name in losing:
+                losing[name].append(key.id)
+    return losing
 
 
 def _grants_of(changes: KeyChanges) -> list[Grant]:

@@ -15,38 +15,47 @@ from gateway.access.keys.descent import can_issue_keys
 from gateway.access.keys.key import Key
 from gateway.access.policy.decision import effective_grants
 from gateway.access.policy.oracle import refuse_oracle
-from gateway.access.policy.subsumption import run_steps
 from gateway.declarations.plan import DeclarationPlan
 from gateway.declarations.planning import StoredState
 from gateway.errors import GatewayError
+from gateway.scheduling.loop_work import Slices
 
 
 class SetCheck:
     """Checks of one plan. `after` are all roles as they are when it was applied."""
 
     def __init__(
-        self, caller: Caller, administration: Administration, after: Mapping[str, Role]
+        self,
+        caller: Caller,
+        administration: Administration,
+        after: Mapping[str, Role],
+        slices: Slices,
     ) -> None:
         self._caller = caller
         self._administration = administration
         self._after = after
+        self._slices = slices
         self._grants = grants_of_roles(after)
 
     async def roles(self, plan: DeclarationPlan, there: StoredState) -> None:
         """Raise if the caller may not change the roles, one after the other."""
         known = dict(there.roles)
+        holders: dict[str, list[Key]] = {}
+        async for key in self._slices.each(there.keys):
+            for name in key.roles:
+                holders.setdefault(name, []).append(key)
         for role in plan.roles:
             with _naming(f"roles.{role.name}"):
                 refuse_oracle(role.grants, "a key with this role")
-                having = [key for key in there.keys if role.name in key.roles]
+                having = holders.get(role.name, [])
                 await self._caller.check_role(role.name, role.grants, known, having)
                 known[role.name] = role
                 granted = grants_of_roles(known)
-                for key in having:
+                async for key in self._slices.each(having):
                     refuse_oracle(effective_grants(key, granted), f"the key {key.id}")
         for name in plan.deleted_roles:
             with _naming(f"roles.{name}"):
-                having = [key for key in there.keys if name in key.roles]
+                having = holders.get(name, [])
                 await self._caller.check_role(name, (), known, having)
                 del known[name]
 
@@ -65,7 +74,7 @@ class SetCheck:
             combined_grants(key.grants, key.roles, self._grants)
             grants = effective_grants(key, self._grants)
             refuse_oracle(grants, "this key")
-            if run_steps(widens(before, key, self._grants)):
+            if await self._slices.run(widens(before, key, self._grants)):
                 await self._delegable(key)
                 if key.shared_domain:
                     await self._administration.check_domain(key.shared_domain, self._after)

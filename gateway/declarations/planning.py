@@ -140,18 +140,18 @@ class _Planning:
     def plan_roles(self) -> Steps:
         for name, role in self.wanted.roles.items():
             yield
-            self._plan_role(name, role, self.there.roles.get(name))
+            yield from self._plan_role(name, role, self.there.roles.get(name))
         for name, known in self.there.roles.items():
             if known.managed_by == self.wanted.owner(name) and name not in self.wanted.roles:
                 yield
-                self._plan_undeclared_role(name, known)
+                yield from self._plan_undeclared_role(name, known)
 
-    def _plan_role(self, name: str, role: Role, known: Role | None) -> None:
+    def _plan_role(self, name: str, role: Role, known: Role | None) -> Steps:
         after = members_of_role(role)
         owner = self.wanted.owner(name)
         made = replace(role, managed_by=owner, declared=digest_of(after))
         if known is None:
-            new, _ = differences((), role.grants)
+            new, _ = yield from differences((), role.grants)
             self._add("+", "role", name, newly=new)
             self.roles.append(made)
             return
@@ -159,21 +159,22 @@ class _Planning:
         if before == after:
             self._add("=", "role", name)
             return
-        new, lost = differences(known.grants, role.grants)
+        new, lost = yield from differences(known.grants, role.grants)
         having = self._having.get(name, [])
+        wider = bool(having) and (yield from widens(known.grants, role.grants))
         self._add(
             "~", "role", name, newly=new, no_more=lost, members=changed_members(before, after),
-            widens=bool(having) and widens(known.grants, role.grants),
+            widens=wider,
             drift=_drift(known.declared, before, known.changed_by, known.changed_at),
             holders=[key.id for key in having[:_MOST_NAMED]], holders_count=len(having),
         )  # fmt: skip
         self.roles.append(made)
 
-    def _plan_undeclared_role(self, name: str, known: Role) -> None:
+    def _plan_undeclared_role(self, name: str, known: Role) -> Steps:
         if not self.prune:
             self._add("!", "role", name, reason="not declared any more; --prune deletes it")
             return
-        _, lost = differences(known.grants, ())
+        _, lost = yield from differences(known.grants, ())
         self._add("-", "role", name, no_more=lost)
         self.deleted.append(name)
         del self._after[name]
@@ -192,23 +193,23 @@ class _Planning:
             current = [key for key in living if key.drains_until is None]
             if not current:
                 # One that drains ends soon: its successor has ended.
-                self._plan_new_key(name, wanted, keys[-1] if keys else None)
+                yield from self._plan_new_key(name, wanted, keys[-1] if keys else None)
             elif self._is_over(wanted, current[-1]):
-                self._plan_new_key(name, wanted, current[-1])
+                yield from self._plan_new_key(name, wanted, current[-1])
             for key in living:
                 yield
-                self._plan_key(name, wanted, key, current=key in current[-1:])
+                yield from self._plan_key(name, wanted, key, current=key in current[-1:])
         known = {self.wanted.owner(name) for name in self.wanted.keys}
         for owner in sorted(self._managed.keys() - known):
             for key in self._managed[owner]:
                 if is_living(key, self.there.now):
                     yield
-                    self._plan_undeclared_key(owner.partition("/")[2], key)
+                    yield from self._plan_undeclared_key(owner.partition("/")[2], key)
 
-    def _plan_new_key(self, name: str, wanted: WantedKey, ended: Key | None) -> None:
+    def _plan_new_key(self, name: str, wanted: WantedKey, ended: Key | None) -> Steps:
         request = wanted.request
         grants = self._effective(request.grants, request.roles)
-        new, _ = differences((), grants)
+        new, _ = yield from differences((), grants)
         reason = "" if ended is None else _why_ended(ended, self.there.now)
         self._add(
             "+" if ended is None else "↻", "key", name,
@@ -220,7 +221,7 @@ class _Planning:
         """Whether a key is older than the life that is declared."""
         return wanted.life and key.created_at + wanted.request.life <= self.there.now
 
-    def _plan_key(self, name: str, wanted: WantedKey, key: Key, *, current: bool) -> None:
+    def _plan_key(self, name: str, wanted: WantedKey, key: Key, *, current: bool) -> Steps:
         changed = self._as_wanted(name, wanted, key, current)
         before, after = members_of_key(key), members_of_key(changed)
         if before == after:
@@ -230,16 +231,17 @@ class _Planning:
         # What its roles change is said of the roles.
         old = effective_grants(key, self._before) if own else ()
         new = effective_grants(changed, self._after) if own else ()
-        newly, lost = differences(old, new)
+        newly, lost = yield from differences(old, new)
         longer = life_of(changed) > life_of(key)
+        wider = yield from widens(old, new)
         weaker = exceeded(key.limits, changed.limits) is not None
         self._add(
             "~", "key", name, id=key.id, newly=newly, no_more=lost,
-            members=changed_members(before, after), widens=widens(old, new) or longer or weaker,
+            members=changed_members(before, after), widens=wider or longer or weaker,
             drift=_drift(key.declared, before, key.changed_by, key.changed_at),
         )  # fmt: skip
         self.keys.append((key, replace(changed, declared=digest_of(after))))
-        self._narrow(key, old, new)
+        yield from self._narrow(key, old, new)
 
     def _as_wanted(self, name: str, wanted: WantedKey, key: Key, current: bool) -> Key:
         request, expires_at = wanted.request, key.expires_at
@@ -260,13 +262,13 @@ class _Planning:
             expires_at=expires_at,
         )  # fmt: skip
 
-    def _plan_undeclared_key(self, name: str, key: Key) -> None:
+    def _plan_undeclared_key(self, name: str, key: Key) -> Steps:
         if not self.prune:
             self._add(
                 "!", "key", name, id=key.id, reason="not declared any more; --prune revokes it"
             )
             return
-        _, lost = differences(effective_grants(key, self._before), ())
+        _, lost = yield from differences(effective_grants(key, self._before), ())
         self._add("-", "key", name, id=key.id, no_more=lost)
         self.revoked.append(key)
         self.ended.add(key.id)
@@ -300,7 +302,7 @@ class _Planning:
                     compared.add(key.id)
                     yield
                     old = effective_grants(key, self._before)
-                    self._narrow(key, old, effective_grants(key, self._after))
+                    yield from self._narrow(key, old, effective_grants(key, self._after))
 
     def seen(self) -> dict[str, str]:
         """Revisions of what the plan was made from."""
@@ -316,9 +318,9 @@ class _Planning:
         }
         return keys | roles | self.there.destinations.revisions(self.wanted)
 
-    def _narrow(self, key: Key, old: tuple[Grant, ...], new: tuple[Grant, ...]) -> None:
+    def _narrow(self, key: Key, old: tuple[Grant, ...], new: tuple[Grant, ...]) -> Steps:
         """Note a key that may do less, or stream nothing any more."""
-        if not widens(new, old):
+        if not (yield from widens(new, old)):
             return
         streams = any(one.effect == "allow" and "stream" in one.actions for one in new)
         (self.narrowed if streams else self.ended).add(key.id)

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from gateway.access.grants.role import Role, parse_role
 from gateway.access.keys.issuance import IssuanceTerms, KeyRequest, parse_key_request
+from gateway.access.policy.subsumption import run_steps
 from gateway.declarations.declared import (
     KEY_PATTERN,
     SET_PATTERN,
@@ -76,30 +77,41 @@ class WantedSet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def structure(raw: Any) -> DeclaredSet:
-    """The declared members, with their types alone checked."""
-    if isinstance(raw, dict):
-        _refuse_left_out(raw)
-    else:
+    """The declared members as `structure_in_steps` gives them, at once: for commands."""
+    return run_steps(structure_in_steps(raw))
+
+
+def structure_in_steps(raw: Any) -> Generator[None, None, DeclaredSet]:
+    """The declared members, with their types alone checked; in steps of one object."""
+    if not isinstance(raw, dict):
         raise invalid("an object of `set`, `roles`, `keys` and `destinations` is needed")
-    tables = {name: _table(name, raw[name]) for name in _KINDS if name in raw}
+    # Before any of them is looked at.
+    count = sum(len(objects) for name in _KINDS if isinstance(objects := raw.get(name), dict))
+    if count > MOST_OBJECTS:
+        raise invalid(f"{count} objects are declared; at most {MOST_OBJECTS} in one set")
+    yield from _refuse_left_out(raw)
+    tables: dict[str, Any] = {}
+    for name in _KINDS:
+        if name in raw:
+            tables[name] = yield from _table(name, raw[name])
     top = _converted("", {**raw, **{name: {} for name in tables}}, DeclaredSet)
     declared = replace(top, **tables)
     if not _SET.fullmatch(declared.set):
         raise invalid(
             "a name of small letters, digits, `.`, `_` and `-`, such as prod, is needed", "set"
         )
-    count = len(declared.roles) + len(declared.keys) + len(declared.destinations)
-    if count > MOST_OBJECTS:
-        raise invalid(f"{count} objects are declared; at most {MOST_OBJECTS} in one set")
     return declared
 
 
-def _table(name: str, objects: Any) -> dict[str, Any]:
+def _table(name: str, objects: Any) -> Generator[None, None, dict[str, Any]]:
     """Objects of a table, each with its path in errors."""
     if not isinstance(objects, dict):
         raise invalid("a table of objects by name is needed", name)
-    kind = _KINDS[name]
-    return {one: _converted(f"{name}.{one}", members, kind) for one, members in objects.items()}
+    kind, table = _KINDS[name], {}
+    for one, members in objects.items():
+        yield
+        table[one] = _converted(f"{name}.{one}", members, kind)
+    return table
 
 
 def _converted(path: str, raw: Any, kind: type[Made]) -> Made:
@@ -112,7 +124,7 @@ def _converted(path: str, raw: Any, kind: type[Made]) -> Made:
 def parse_set(raw: Any, terms: IssuanceTerms) -> Generator[None, None, WantedSet]:
     """What a decoded set wants, in steps of one object. Raises `InvalidRequest` with the `path` of
     what is wrong. In it `secret` of keys is refused, and secrets of destinations are values."""
-    declared = structure(raw)
+    declared = yield from structure_in_steps(raw)
     roles: dict[str, Role] = {}
     keys: dict[str, WantedKey] = {}
     destinations: dict[str, WantedDestination] = {}
@@ -174,11 +186,12 @@ def _at(path: str, parse: Callable[..., Made], *given: Any) -> Made:
         raise InvalidRequest(f"{path}: {error.detail}", code=error.code, **error.members) from None
 
 
-def _refuse_left_out(raw: Mapping[str, Any]) -> None:
+def _refuse_left_out(raw: Mapping[str, Any]) -> Generator[None, None, None]:
     """Say of what cannot be declared why not, and what there is instead."""
     for table in ("roles", "keys"):
         objects = raw.get(table)
         for name, one in objects.items() if isinstance(objects, dict) else ():
+            yield
             if table == "roles" and isinstance(one, dict) and "parameters" in one:
                 raise invalid(
                     "roles have no parameters: declare a role for each value, or grants in the key",

@@ -12,13 +12,14 @@ from msgspec.structs import replace
 from gateway.access.administration.administration import Administration
 from gateway.access.administration.caller import CommandLine
 from gateway.access.credentials.token import digest
-from gateway.access.grants.role import parse_role
+from gateway.access.grants.role import BUILTIN, parse_role
 from gateway.access.keys.issuance import parse_key_request
 from gateway.access.keys.key_store import KeyStore
 from gateway.access.keys.operator import Operator
 from gateway.declarations.administration import DeclarationAdministration
+from gateway.declarations.checking import SetCheck
 from gateway.errors import GatewayError, PreconditionFailed
-from gateway.scheduling.loop_work import LoopWork
+from gateway.scheduling.loop_work import LoopWork, Slices
 from gateway.settings.declarations import KeySettings
 
 PEPPER = b"p" * 32
@@ -275,3 +276,30 @@ async def test_any_set_is_reached_from_any_state(desk: Desk) -> None:
         left = await desk.store.get(mine.id)
         assert left is not None
         assert (left.grants, left.managed_by) == (mine.grants, "")
+
+
+async def test_keys_of_a_set_name_the_person_who_has_applied_it(desk: Desk) -> None:
+    desk.sets._caller.person = "ada@example.org"  # type: ignore[misc]
+    await desk.apply({"keys": {"siem": key()}})
+    [stored] = await desk.store.all()
+    assert stored.created_by_name == "ada@example.org"
+
+
+async def test_changed_keys_of_a_set_are_compared_in_slices(desk: Desk) -> None:
+    """What a key may do after the change is compared with what it may before, many by many."""
+    grants = [grant(tenants=[f"t{number}"]) for number in range(12)]
+    there = {name: key(grants=grants) for name in ("a", "b", "c")}
+    await desk.apply({"keys": there})
+    rests = 0
+
+    class Counted(Slices):
+        async def rest(self) -> None:
+            nonlocal rests
+            rests += 1
+            await super().rest()
+
+    counted = Counted(LoopWork(desk.clock), "")
+    check = SetCheck(CommandLine(Operator("ada")), desk.admin, BUILTIN, counted)
+    for stored in await desk.store.all():
+        await check.changed_key(stored, replace(stored, grants=stored.grants[1:]))
+    assert rests >= 3 * len(grants)

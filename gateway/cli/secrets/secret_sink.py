@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gateway.declarations.declared import SecretPlace
 
 COMMAND_SECONDS = 30.0
+# More than a file with the secret of a key has.
+_MOST_BYTES = 4096
 # What a command that places a secret has no use for.
 _NOT_PASSED_ON = "AUDIT_GATEWAY_KEY"
 
@@ -63,7 +65,11 @@ class SecretFileSink:
         from gateway.access.credentials.token import key_id_of
 
         try:
-            return key_id_of(self._path.read_text(encoding="utf-8").strip()) or ""
+            # Neither waits for the writer of a pipe, nor reads what has no end.
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
+                content = file.read(_MOST_BYTES)
+            return key_id_of((content or b"").decode().strip()) or ""
         except (OSError, UnicodeDecodeError):
             return ""
 
