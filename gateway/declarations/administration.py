@@ -144,8 +144,9 @@ class DeclarationAdministration:
             del after[name]
         check = SetCheck(self._caller, self._administration, after, self._slices)
         await check.roles(plan, there)
-        replaced = {before.id: lifecycle.edit(before, key, now, by) for before, key in plan.keys}
+        replaced: dict[str, Key] = {}
         async for before, key in self._slices.each(plan.keys):
+            replaced[before.id] = lifecycle.edit(before, key, now, by)
             await check.changed_key(before, key)
         for key in plan.revoked:
             replaced[key.id] = lifecycle.revoke(key, now, _REASON, by)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -22,6 +22,8 @@ _MARK = about(
 )
 _WIDENS = about("Whether somebody may do or see more by it.")
 _MEMBERS = about("What differs, each as `{old, new}`.")
+# Changes that are encoded in one step.
+_AT_ONCE = 100
 _ENCODE = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -104,10 +106,16 @@ def counts_of(changes: Iterable[PlannedChange]) -> dict[str, int]:
 
 def digest_of_plan(
     name: str, prune: bool, changes: list[PlannedChange], seen: dict[str, str]
-) -> str:
-    """Digest of a plan and of the revisions that it was made from."""
-    whole = [name, prune, changes, seen]
-    return hashlib.sha256(_ENCODE(whole)).hexdigest()
+) -> Generator[None, None, str]:
+    """Digest of a plan and of the revisions that it was made from, in steps."""
+    digest = hashlib.sha256(_ENCODE([name, prune, len(changes)]))
+    revisions = sorted(seen.items())
+    parts: tuple[Sequence[object], ...] = (changes, revisions)
+    for part in parts:
+        for start in range(0, len(part), _AT_ONCE):
+            yield
+            digest.update(_ENCODE(part[start : start + _AT_ONCE]))
+    return digest.hexdigest()
 
 
 def in_order(changes: Iterable[PlannedChange]) -> list[PlannedChange]:

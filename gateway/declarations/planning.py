@@ -73,11 +73,14 @@ def plan_of(
     yield from planning.plan_keys()
     yield from planning.plan_holders()
     acts, changes = plan_destinations(wanted, there.destinations, there.keys, there.now, prune)
+    yield
     changes = in_order([*planning.changes, *changes])
     yield
+    seen = planning.seen()
+    digest = yield from digest_of_plan(wanted.name, prune, changes, seen)
     return DeclarationPlan(
         set=wanted.name, prune=prune, changes=changes,
-        digest=digest_of_plan(wanted.name, prune, changes, planning.seen()),
+        digest=digest,
         roles=planning.roles, deleted_roles=planning.deleted, keys=planning.keys,
         revoked=planning.revoked, made=planning.made, destinations=acts,
         narrowed=frozenset(planning.narrowed), ended=frozenset(planning.ended),
@@ -239,6 +242,8 @@ class _Planning:
             "~", "key", name, id=key.id, newly=newly, no_more=lost,
             members=changed_members(before, after), widens=wider or longer or weaker,
             drift=_drift(key.declared, before, key.changed_by, key.changed_at),
+            # It may be of another who has used this name, and then has its secret, too.
+            reason=f"it was made by {key.created_by}, and keeps its secret" if wider else "",
         )  # fmt: skip
         self.keys.append((key, replace(changed, declared=digest_of(after))))
         yield from self._narrow(key, old, new)

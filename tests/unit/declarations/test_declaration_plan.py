@@ -320,3 +320,15 @@ def test_the_digest_is_of_the_plan_and_of_what_it_was_made_from() -> None:
     # A rehash changes nothing that is declared, but the revision.
     world.put(world.key("b"))
     assert world.plan(changed).digest != first
+
+
+def test_a_key_that_is_widened_is_shown_with_who_has_made_it() -> None:
+    """Whoever uses the names of a set first has the secrets of the keys that it then widens."""
+    world = World()
+    world.apply({"keys": {"siem": key(), "other": key()}})
+    plan = world.plan({"keys": {"siem": key(grants=[BOTH]), "other": key(owner="x")}})
+    said = {one.name: (one.widens, one.reason) for one in plan.changes}
+    assert said == {
+        "siem": (True, "it was made by maker, and keeps its secret"),
+        "other": (False, ""),
+    }

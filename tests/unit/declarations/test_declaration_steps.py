@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.access.grants.grant import Grant, parse_grants
 from gateway.access.policy.subsumption import run_steps
+from gateway.declarations.plan import PlannedChange, digest_of_plan
 from gateway.declarations.wanted import MOST_OBJECTS, structure_in_steps
 from gateway.declarations.wording import differences
 from gateway.errors import InvalidRequest
@@ -43,3 +45,18 @@ def test_grants_with_many_patterns_are_told_apart_in_many_steps() -> None:
     assert sum(1 for _ in differences(before, after)) >= 2 * 8 * 10 * 8
     new, lost = run_steps(differences(before, after))
     assert (len(new), len(lost)) == (8, 8)
+
+
+def test_a_plan_is_digested_in_steps_and_each_of_its_changes_counts() -> None:
+    changes = [PlannedChange(mark="+", kind="key", name=f"k{n}") for n in range(1000)]
+    assert sum(1 for _ in digest_of_plan("prod", False, changes, {})) >= 10
+
+    def digest(changes: list[PlannedChange], prune: bool = False, **seen: str) -> str:
+        return run_steps(digest_of_plan("prod", prune, changes, seen))
+
+    digests = {
+        digest(changes), digest(changes[:-1]), digest(changes, prune=True), digest(changes, k="1"),
+        digest(changes, k="2"), digest([*changes[:-1], replace(changes[-1], mark="~")]),
+    }  # fmt: skip
+    assert len(digests) == 6
+    assert digest(list(changes), k="1") == digest(changes, k="1")
