@@ -11,7 +11,7 @@ import msgspec
 from gateway.access.grants.grant import Grant, When
 from gateway.access.keys.key import Key
 from gateway.access.keys.lifecycle import is_living
-from gateway.access.policy.decision import Allowed, decide_grants
+from gateway.access.policy.decision import Allowed, Denied, decide_grants
 from gateway.access.policy.satisfiability import unsatisfiable_parameter
 from gateway.filters.scope import Scope
 from gateway.oversight.review.sentences import can_sentences
@@ -36,6 +36,7 @@ class KeyFacts:
         self.now = now
         self.used_at = used_at
         self.findings = findings
+        self._decisions: dict[str, Allowed | Denied] = {}
 
     @cached_property
     def living(self) -> bool:
@@ -56,14 +57,20 @@ class KeyFacts:
 
     def may(self, action: str) -> bool:
         """Whether its grants allow the action at some time and from some address."""
-        return isinstance(decide_grants(self._standing, action), Allowed)
+        return isinstance(self._decided(action), Allowed)
 
     def reaches(self, tenant: str, action: str) -> bool:
         """Whether it may do the action with events of the tenant."""
-        decision = decide_grants(self._standing, action)
+        decision = self._decided(action)
         if not isinstance(decision, Allowed):
             return False
         return unsatisfiable_parameter(decision.view, Scope(tenant=(tenant,)), None) is None
+
+    def _decided(self, action: str) -> Allowed | Denied:
+        """What the grants say of an action, decided once: a key may have very many of them."""
+        if action not in self._decisions:
+            self._decisions[action] = decide_grants(self._standing, action)
+        return self._decisions[action]
 
     @cached_property
     def _standing(self) -> tuple[Grant, ...]:
