@@ -67,8 +67,11 @@ class Watched:
         assert not isinstance(decision, Denied)
         query = SimpleNamespace(view=decision.view)
         stream = SimpleNamespace(
-            key_id=key_id, address="10.0.0.1", interest=SimpleNamespace(query=query), opened=None,
-            lookback=None
+            key_id=key_id,
+            address="10.0.0.1",
+            interest=SimpleNamespace(query=query),
+            opened=None,
+            lookback=None,
         )
         self.hub.subscriptions.append(stream)
         return stream
