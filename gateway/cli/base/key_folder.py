@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from gateway.settings.declarations import Settings
     from gateway.trusted_clock import TrustedClock
 T = TypeVar("T")
+# Of an argument, and of an option that may be left out.
+Text = TypeVar("Text", str, str | None)
 
 
-def refuse_whole_key(_: click.Context, __: click.Parameter, text: str) -> str:
+def refuse_whole_key(_: click.Context, __: click.Parameter, text: Text) -> Text:
     from gateway.access.credentials.token import looks_like_token
     from gateway.errors import InvalidRequest
 
-    if looks_like_token(text):
+    if text is not None and looks_like_token(text):
         # The value is not repeated: error messages end up in logs.
         raise InvalidRequest(
             "this is a whole key: name it by its id, the 12 characters behind `alpk_`, and rotate "

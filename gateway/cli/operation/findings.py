@@ -22,24 +22,23 @@ _COLUMNS = ("LAST SEEN", "SEVERITY", "STATE", "COUNT", "ABOUT", "ID")
 _id_argument = click.argument("finding_id", metavar="ID", callback=refuse_whole_key)
 
 
-def _checked(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
-    return None if text is None else refuse_whole_key(context, option, text)
-
-
 @click.group(epilog=_EXAMPLES)
 def findings() -> None:
     """Signs of unusual activity: look at them, and say which are expected."""
 
 
 @findings.command("list", epilog=_EXAMPLES)
-@click.option("--key", callback=_checked, help="Only about this key, by its id.")
+@click.option("--key", "key_id", callback=refuse_whole_key, help="Only about this key, by its id.")
 @click.option("--signal", help="Only this signal, such as probing.")
 @click.option("--state", type=click.Choice(["open", "expected"]), help="Only in this state.")
 @click.option("--limit", type=click.IntRange(1, _MOST), default=100, show_default=True)
 @target_options
 @json_option
-def list_all(limit: int, target: CommandTarget, as_json: bool, **wanted: str | None) -> None:
+def list_all(
+    limit: int, target: CommandTarget, as_json: bool, key_id: str | None, **wanted: str | None
+) -> None:
     """List findings, newest first."""
+    wanted["key"] = key_id
     found = target.findings.all({k: v for k, v in wanted.items() if v is not None}, limit)
     if as_json:
         say_json({"findings": found})

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gateway.cli.administration.target import CommandTarget, target_options
-from gateway.cli.base.key_folder import json_option, reason_option
+from gateway.cli.base.key_folder import json_option, reason_option, refuse_whole_key
 from gateway.cli.base.terminal import say, say_json, say_table
 
 _EXAMPLES = """\b
@@ -27,7 +27,7 @@ def streams() -> None:
 
 
 @streams.command("list", epilog=_EXAMPLES)
-@click.option("--key", help="Only of this key, by its id.")
+@click.option("--key", "key_id", callback=refuse_whole_key, help="Only of this key, by its id.")
 @click.option("--tenant", help="Only those that may be sent events of this tenant.")
 @click.option("--transport", help="Only of this transport, such as sse.")
 @click.option("--state", type=click.Choice(["live", "replaying", "stalled"]), help="Only these.")
@@ -39,8 +39,11 @@ def streams() -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
 @target_options
 @json_option
-def list_all(limit: int, target: CommandTarget, as_json: bool, **query: str | None) -> None:
+def list_all(
+    limit: int, target: CommandTarget, as_json: bool, key_id: str | None, **query: str | None
+) -> None:
     """List live streams. Without `ops.read` those of the asking key."""
+    query["key"] = key_id
     asked = {name: value for name, value in query.items() if value is not None}
     found = target.streams.all({**asked, "limit": str(limit)})
     if as_json:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import click
-from msgspec import UNSET
 
 from gateway.errors import GatewayError, InvalidRequest
 
@@ -143,6 +142,9 @@ def place_of(file: Path | None, mode: str, command: str | None) -> SecretSink | 
 
 def declared_sink(place: SecretPlace) -> SecretSink:
     """The place that a declaration names."""
+    # Not at the top: help is shown without what reads declarations.
+    from msgspec import UNSET
+
     if place.file is not UNSET:
         return SecretFileSink(Path(place.file).expanduser(), int(place.mode, 8))
     return SecretCommandSink(place.command or [])

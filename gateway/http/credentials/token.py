@@ -14,6 +14,7 @@ from gateway.errors import Forbidden, InvalidRequest, Unauthorized
 from gateway.http.connection.address import takes_basic
 
 # Credentials that a browser can send with a WebSocket; the rest is the key in base64url.
+SUBPROTOCOLS = "Sec-WebSocket-Protocol"
 WEBSOCKET_BEARER = "base64url.bearer.authorization.audit."
 _SCHEMES = ("bearer", "token", "splunk", "apikey")
 
@@ -36,9 +37,6 @@ def token_of(request: web.Request) -> str:
 
 def sent_viewer_token(request: web.Request) -> str | None:
     """Token of an embedded viewer in a request; None if it has other credentials, or none."""
-    named = VIEWER in request.headers.get("Authorization", "")
-    if not named and "Sec-WebSocket-Protocol" not in request.headers:
-        return None
     token = _shown(request) if sends_key(request) else ""
     return token if token.startswith(VIEWER) else None
 
@@ -121,5 +119,5 @@ def offered_ticket(request: web.Request) -> str | None:
 
 def offered_subprotocols(request: web.Request) -> list[str]:
     """Values of `Sec-WebSocket-Protocol`, in order, from all such headers."""
-    headers = request.headers.getall("Sec-WebSocket-Protocol", [])
+    headers = request.headers.getall(SUBPROTOCOLS, [])
     return [part.strip() for header in headers for part in header.split(",") if part.strip()]

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from gateway.access.credentials.pepper import Peppers
 from gateway.access.credentials.viewer import Viewer, read_viewer_ticket, read_viewer_token
 from gateway.errors import Unauthorized
-from gateway.http.credentials.token import sent_viewer_token
 
 
-def viewer_of(request: web.Request, peppers: Peppers, now: float) -> Viewer | None:
-    """The viewer whose token a request has; None if it has other credentials, or none. Raises
-    `Unauthorized` for a token that is over, or none of this gateway."""
-    text = sent_viewer_token(request)
-    if text is None:
-        return None
+def viewer_of_token(text: str, peppers: Peppers, now: float) -> Viewer:
+    """The viewer of a token. Raises `Unauthorized` for one that is over, or none of this
+    gateway."""
     for pepper in peppers.for_tickets():
         viewer = read_viewer_token(text, pepper, now)
         if viewer is not None:

@@ -17,6 +17,7 @@ from gateway.access.credentials.pepper import Peppers
 from gateway.access.credentials.session import Session
 from gateway.access.credentials.ticket import Ticket
 from gateway.access.credentials.token import key_id_of
+from gateway.access.credentials.viewer import PREFIX as VIEWER
 from gateway.access.credentials.viewer import Viewer
 from gateway.access.grants.grant import Grant
 from gateway.access.keyring import Keyring
@@ -37,8 +38,8 @@ from gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthorized
 from gateway.event import Event
 from gateway.http.credentials.cookie import session_secret
 from gateway.http.credentials.guard import check_signed_in
-from gateway.http.credentials.token import sends_key, token_of
-from gateway.http.credentials.viewer import viewer_of, viewer_over
+from gateway.http.credentials.token import SUBPROTOCOLS, sends_key, sent_viewer_token, token_of
+from gateway.http.credentials.viewer import viewer_of_token, viewer_over
 from gateway.http.request.access_logging import CURRENT_ACCESS
 from gateway.http.request.in_flight import Holding, InFlight
 from gateway.http.request.limits import AppliedLimits, PageAllowance
@@ -55,8 +56,7 @@ _REASONS = {
     "key_expired": "this key has expired; ask for a new one",
     "key_suspended": "this key is suspended; ask who answers for it",
     "key_unreadable": "this version of the gateway cannot read this key; ask who runs it",
-    "role_unreadable": "this version of the gateway cannot read a role of this key; ask who runs "
-    "it",
+    "role_unreadable": "this version of the gateway cannot read a role of it; ask who runs it",
     "unknown_time_zone": "the gateway's machine lacks the time zone of a grant of this key",
     "outside_hours": "the grants of this key do not count at this hour",
     "address_not_allowed": "the grants of this key do not count from this address",
@@ -231,16 +231,18 @@ class AdmissionControl:
 
     async def admit_reader(self, request: web.Request, action: str) -> Admission:
         """Admit a key, or an embedded viewer by its token."""
-        viewer = await self.viewer_of(request, action)
-        if viewer is not None:
+        if (viewer := await self.viewer_of(request, action)) is not None:
             return await self.admit_viewer(viewer, request, action)
         return await self._admit(request, action)
 
     async def viewer_of(self, request: web.Request, action: str) -> Viewer | None:
-        """The viewer whose token a request has; None if it has other credentials, or none. A wrong
-        one counts like a wrong key."""
+        """The viewer whose token a request has, if any; a wrong one counts like a wrong key."""
+        headers = request.headers
+        if VIEWER not in headers.get("Authorization", "") and SUBPROTOCOLS not in headers:
+            return None
         try:
-            return viewer_of(request, self.keyring.peppers, self.keyring.now())
+            text = sent_viewer_token(request)
+            return viewer_of_token(text, self.keyring.peppers, self.keyring.now()) if text else None
         except Unauthorized:
             address = (await self.arrive(request, action)).address
             await self.limits.failed(request, address or None)
@@ -250,8 +252,8 @@ class AdmissionControl:
         """Admit the key of a viewer, which sees no more than its ticket says."""
         request[CURRENT_ACCESS].subject = viewer.subject
         admission = await self._admit(request, action, viewer)
-        admission.viewer = viewer
-        admission.view = within_lookback(admission.view, viewer.lookback)
+        view = within_lookback(admission.view, viewer.lookback)
+        admission.viewer, admission.view = viewer, view
         return admission
 
     async def _admit(
@@ -261,7 +263,6 @@ class AdmissionControl:
         access = await self.arrive(request, action)
         again, address = access.key is not None, access.address or None
         peppers = self.keyring.peppers
-        session = None
         if ticket is not None:
             key, session = await self._key_of_ticket(ticket, request)
         else:
@@ -284,9 +285,9 @@ class AdmissionControl:
             self.limits.throttle.check(key)
         if isinstance(decision, Denied):
             raise _refusal(decision, action, key)
-        admission = Admission(key, action, decision.view, access, peppers, self, session)
-        request[ADMISSION] = admission
-        return admission
+        admitted = Admission(key, action, decision.view, access, peppers, self, session)
+        request[ADMISSION] = admitted
+        return admitted
 
     async def _authenticate(self, token: str, request: web.Request, access: Access) -> Key:
         async def failed() -> None:
@@ -303,11 +304,10 @@ class AdmissionControl:
         """Key of a token, or of the credentials of a request, whatever it is granted; counted and
         limited like any request. Raises `Unauthorized`."""
         access = await self.arrive(request, "identify")
-        session = None
-        if token:
-            key = await self._authenticate(token, request, access)
-        else:
+        if not token:
             key, session = await self._key_of(request, access)
+        else:
+            key, session = await self._authenticate(token, request, access), None
         return await self._living(request, key), session
 
     async def identify_ticket(self, request: web.Request, ticket: Ticket | Viewer) -> Key:

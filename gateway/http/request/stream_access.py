@@ -278,6 +278,8 @@ async def _admit(request: web.Request) -> Opening:
 async def _of_reader(request: web.Request) -> Opening:
     """Stream of a key, or of an embedded viewer."""
     admission = await request.app[CONTEXT].admission.admit_reader(request, "stream")
+    if admission.viewer is None:
+        return Opening(admission, list(request.query.items()))
     return Opening(admission, asked_by(admission.viewer, request.query.items()))
 
 

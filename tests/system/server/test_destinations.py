@@ -498,8 +498,9 @@ async def test_a_change_keeps_what_became_of_the_state_meanwhile(
     stored = await gateway.context.destination_store.get("siem")
     assert stored is not None
     expected = replace(
-        found[0], definition=stored.definition, secrets=stored.secrets, revision=stored.revision
-    )
+        found[0], definition=stored.definition, secrets=stored.secrets, revision=stored.revision,
+        changed_by=stored.changed_by, changed_at=stored.changed_at,
+    )  # fmt: skip
     assert stored == expected
     assert (stored.definition.on_gap == "fail") is (method == "PATCH")
     assert len(stored.secrets["token"]) == 1

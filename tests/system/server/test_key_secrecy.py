@@ -134,8 +134,11 @@ def test_no_command_takes_a_key_as_an_argument() -> None:
             about_keys = [name for name in names if re.search("key|token|secret|pepper", name)]
             if about_keys:
                 # The id of a key, which is no secret, or a file that holds one.
-                # Or the name of a secret, whose value is asked for.
-                known = ("key_id", "key_file", "keep_file", "secret", "secrets")
+                # Or the name of a secret, whose value is asked for, or where one is put.
+                known = (
+                    "key_id", "key_file", "keep_file", "secret", "secrets", "secret_file",
+                    "secret_mode", "secret_command",
+                )  # fmt: skip
                 assert parameter.name in known, (path, about_keys)
                 if parameter.name == "key_file":
                     assert isinstance(parameter.type, click.Path)

@@ -82,7 +82,13 @@ async def test_keys_that_have_ended_are_acted_on_before_thousands_that_changed(
         assert isinstance(decision, Allowed)
         query = SimpleNamespace(view=decision.view)
         hub.subscriptions.append(
-            SimpleNamespace(key_id=name, address=None, interest=SimpleNamespace(query=query))
+            SimpleNamespace(
+                key_id=name,
+                address=None,
+                interest=SimpleNamespace(query=query),
+                opened=None,
+                lookback=None,
+            )
         )
     for name in KEYS[:-1]:
         await store.change(name, lambda found: msgspec.structs.replace(found, grants=(NARROW,)))
@@ -121,7 +127,13 @@ async def test_thousands_of_streams_of_one_key_end_in_parts_and_get_nothing_mean
     for _ in range(60):
         query = SimpleNamespace(view=None)
         hub.subscriptions.append(
-            SimpleNamespace(key_id=name, address=None, interest=SimpleNamespace(query=query))
+            SimpleNamespace(
+                key_id=name,
+                address=None,
+                interest=SimpleNamespace(query=query),
+                opened=None,
+                lookback=None,
+            )
         )
     if how == "revoked":
         await store.change(name, lambda found: lifecycle.revoke(found, clock.now(), "", "test"))
