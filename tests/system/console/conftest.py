@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,3 +61,26 @@ def console(gateway: GatewayProcess, browser: Browser) -> OpenConsole:
             page.check_quiet(gateway.url, refusals=refusals or bool(key))
 
     return opened
+
+
+def tenant_of(request: pytest.FixtureRequest) -> str:
+    """A tenant of the test's own, called by it."""
+    return str(request.node.name).replace("_", "-")[:40].rstrip("-")
+
+
+@pytest.fixture
+def key(gateway: GatewayProcess, request: pytest.FixtureRequest) -> str:
+    """A key that reads that tenant alone."""
+    grant = {"categories": ["**"], "tenants": [tenant_of(request)]}
+    return gateway.make_key({"actions": ["pull", "stream"], **grant})
+
+
+@pytest.fixture
+def send(gateway: GatewayProcess, request: pytest.FixtureRequest) -> Any:
+    """`send(*events)`: as events of that tenant."""
+
+    def sent(*events: dict[str, Any]) -> None:
+        tenant = tenant_of(request)
+        gateway.post([{"tenant": tenant, **one} for one in events], gateway.first_key)
+
+    return sent

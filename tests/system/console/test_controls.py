@@ -14,7 +14,7 @@ import pytest
 from tests.support.gateway_process import GatewayProcess
 from tests.system.console.conftest import EVERYTHING, OpenConsole
 from tests.system.console.test_investigate_page import shows
-from tests.system.console.test_live_page import event, tenant_of
+from tests.system.console.test_live_page import event
 
 
 @pytest.fixture(scope="module")
@@ -24,21 +24,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     settings = {f"AUDIT_GATEWAY_LOOK__{name}": "100" for name in bounds}
     with GatewayProcess(folder / "data", settings=settings) as process:
         yield process
-
-
-@pytest.fixture
-def key(gateway: GatewayProcess, request: pytest.FixtureRequest) -> str:
-    grant = {"categories": ["**"], "tenants": [tenant_of(request)]}
-    return gateway.make_key({"actions": ["pull", "stream"], **grant})
-
-
-@pytest.fixture
-def send(gateway: GatewayProcess, request: pytest.FixtureRequest) -> Any:
-    def sent(*events: dict[str, Any]) -> None:
-        tenant = tenant_of(request)
-        gateway.post([{"tenant": tenant, **one} for one in events], gateway.first_key)
-
-    return sent
 
 
 async def test_the_frame_copies_switches_the_zone_skips_and_signs_out(

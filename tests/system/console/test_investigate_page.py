@@ -8,24 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.gateway_process import GatewayProcess
-from tests.system.console.conftest import OpenConsole
+from tests.system.console.conftest import OpenConsole, tenant_of
 from tests.system.console.console_page import ConsolePage
-from tests.system.console.test_live_page import event, tenant_of
-
-
-@pytest.fixture
-def key(gateway: GatewayProcess, request: pytest.FixtureRequest) -> str:
-    grant = {"categories": ["**"], "tenants": [tenant_of(request)]}
-    return gateway.make_key({"actions": ["pull", "stream"], **grant})
-
-
-@pytest.fixture
-def send(gateway: GatewayProcess, request: pytest.FixtureRequest) -> Any:
-    def sent(*events: dict[str, Any]) -> None:
-        tenant = tenant_of(request)
-        gateway.post([{"tenant": tenant, **one} for one in events], gateway.first_key)
-
-    return sent
+from tests.system.console.test_live_page import event
 
 
 async def shows(page: ConsolePage, actions: list[str]) -> None:

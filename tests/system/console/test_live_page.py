@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.gateway_process import GatewayProcess
 from tests.system.clients.browser import Browser
-from tests.system.console.conftest import EVERYTHING, OpenConsole
+from tests.system.console.conftest import EVERYTHING, OpenConsole, tenant_of
 from tests.system.console.console_page import ConsolePage
 
 # What would be code or markup, if it were not text.
@@ -39,20 +39,6 @@ def key(gateway: GatewayProcess, request: pytest.FixtureRequest) -> str:
     """A key that sees one tenant of its own, called by the test."""
     tenant = tenant_of(request)
     return gateway.make_key({"actions": ["stream"], "categories": ["**"], "tenants": [tenant]})
-
-
-def tenant_of(request: pytest.FixtureRequest) -> str:
-    return str(request.node.name).replace("_", "-")[:40].rstrip("-")
-
-
-@pytest.fixture
-def send(gateway: GatewayProcess, request: pytest.FixtureRequest) -> Any:
-    tenant = tenant_of(request)
-
-    def sent(*events: dict[str, Any]) -> None:
-        gateway.post([{"tenant": tenant, **one} for one in events], gateway.first_key)
-
-    return sent
 
 
 async def test_events_are_shown_as_they_are_recorded_newest_first(
